@@ -1,0 +1,16 @@
+"""fusefs: a filesystem that continues interrupted copies and forgets nothing too early.
+
+The rooms, top to bottom; imports go down only, and rooms in one row do not know each other::
+
+    cli                     parse, call, print, exit codes; one file per verb
+    daemon                  assemble, supervise, timers, drain, sd_notify, control socket
+    fuse                    the face that the kernel sees
+    fsck                    check
+    trash | files           policies: where removed names go | content of files
+    tree                    names, inodes, attributes, extended attributes, directories
+    store                   log, segments, blocks, index, recovery
+    model                   inode, extent, block, entry: pure values and their codecs
+    config, base, errors    options; clock, durable files, failpoints; the error tree
+"""
+
+__version__ = "0.1.0"

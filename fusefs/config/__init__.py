@@ -1,0 +1,1 @@
+"""Options of stores and mounts: parsed once, then passed down as values."""

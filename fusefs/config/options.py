@@ -1,0 +1,77 @@
+"""The options of a store (kept in STORE/fusefs.json) and of a mount (``-o``)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fusefs.errors import UsageError
+
+Compression = Literal["none", "zstd"]
+
+#: Options of mount(8) and fstab that say nothing to a filesystem.
+IGNORED = frozenset(
+    "defaults rw auto noauto user nouser users owner group nofail _netdev relatime async".split()
+)
+#: Options that the kernel's FUSE client or the VFS carries out.
+KERNEL = frozenset(
+    "allow_other allow_root nosuid suid nodev dev noexec exec nodiratime sync dirsync".split()
+)
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How a new store keeps its blocks."""
+
+    compression: Compression = "none"
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """How one mount behaves."""
+
+    read_only: bool = False
+    noatime: bool = False
+    allow_other: bool = False
+    show_trash: bool = False
+    writeback_cache: bool = False
+    acl: bool = True
+    dirty_limit_bytes: int = 64 << 20
+    fuse_options: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> "MountOptions":
+        """Read comma-separated ``-o`` texts.
+
+        Raises UsageError that names the unknown or malformed option.
+        """
+        values: dict[str, object] = {}
+        kernel = set()
+        for option in (o for text in texts for o in text.split(",") if o):
+            name, _, value = option.partition("=")
+            if name in IGNORED or name.startswith("x-"):
+                continue
+            if name == "ro":
+                values["read_only"] = True
+                kernel.add("ro")
+            elif name == "noatime":
+                values["noatime"] = True
+                kernel.add("noatime")
+            elif name in ("show_trash", "writeback_cache"):
+                values[name] = True
+            elif name == "noacl":
+                values["acl"] = False
+            elif name == "dirty_limit":
+                values["dirty_limit_bytes"] = _megabytes(option, value)
+            elif option in KERNEL:
+                kernel.add(option)
+                if option == "allow_other":
+                    values["allow_other"] = True
+            else:
+                raise UsageError(f"mount option {option!r} is not known; see fusefs mount --help")
+        return cls(fuse_options=frozenset(kernel), **values)  # type: ignore[arg-type]
+
+
+def _megabytes(option: str, value: str) -> int:
+    if not value.isdigit() or not 1 <= int(value) <= 65536:
+        raise UsageError(f"mount option {option!r}: give whole MiB, such as dirty_limit=64")
+    return int(value) << 20

@@ -1,0 +1,105 @@
+"""The rooms below, put together for one store, and their background work."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import trio
+
+from fusefs.base.clock import Clock, SystemClock
+from fusefs.config.options import MountOptions
+from fusefs.errors import DiskFull, FusefsError
+from fusefs.files.files import FLUSH_AGE_S, Files
+from fusefs.store.store import Store
+from fusefs.trash.trash import Trash
+from fusefs.tree.tree import Tree
+
+#: An index older than this makes a mount after a crash slower than it need be.
+CHECKPOINT_AGE_S = 2.0
+_TICK_S = 0.25
+
+log = structlog.get_logger(__name__)
+
+
+class Filesystem:
+    """An open store with everything above it but the face."""
+
+    def __init__(self, store: Store, options: MountOptions) -> None:
+        self.store = store
+        self.options = options
+        self.tree = Tree(store, noatime=options.noatime or options.read_only)
+        self.tree.format(os.getuid(), os.getgid())
+        self.trash = Trash(self.tree)
+        self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
+        #: Whether the face still knows an inode; set by it.
+        self.is_referenced: Callable[[int], bool] = lambda ino: False
+
+    @classmethod
+    def open(
+        cls, path: Path, options: MountOptions, clock: Clock | None = None
+    ) -> "Filesystem":
+        """Open the store at `path`, recovering it if need be. Raises as `Store.open`."""
+        store = Store.open(path, clock=clock or SystemClock())
+        try:
+            filesystem = cls(store, options)
+        except BaseException:
+            store.abandon()
+            raise
+        replay = store.replay
+        if replay.cut_bytes:
+            log.warning(
+                "the log ended in bytes that do not verify; they lie in the folder cut",
+                cut_bytes=replay.cut_bytes,
+                why=replay.cut_why,
+            )
+        if replay.batches:
+            log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
+        return filesystem
+
+    async def flush(self) -> None:
+        """Make everything written so far durable."""
+        self.files.flush_all()
+        await self.files.sync()
+
+    async def run_background(self) -> None:
+        """Flush by age, checkpoint, free what nobody needs; until cancelled.
+
+        A full disk is no reason to stop: it is said once, and tried again.
+        """
+        refill = self.store.refill_hints()
+        clock = self.store.clock
+        last_checkpoint = clock.monotonic()
+        was_full = False
+        while True:
+            await trio.sleep(_TICK_S)
+            next(refill, None)
+            try:
+                self.files.flush_older_than(FLUSH_AGE_S)
+                is_old = clock.monotonic() - last_checkpoint >= CHECKPOINT_AGE_S
+                if is_old or self.store.is_checkpoint_due:
+                    await self._checkpoint()
+                    last_checkpoint = clock.monotonic()
+                was_full = False
+            except DiskFull as error:
+                if not was_full:
+                    log.warning("background work waits for space", error=str(error))
+                was_full = True
+
+    async def _checkpoint(self) -> None:
+        self.tree.flush_times()
+        self.files.reap(self.is_referenced)
+        if self.store.has_uncheckpointed:
+            await self.files.sync()  # most of it beside the loop, so that little is left for it
+            self.store.checkpoint()
+
+    def close(self) -> None:
+        """Flush, checkpoint and unlock; unlocks also when the disk refuses, and raises then."""
+        try:
+            self.files.flush_all()
+            self.files.reap(lambda ino: False)
+        except FusefsError as error:
+            log.error("not everything could be written", error=str(error))
+            raise
+        finally:
+            self.store.close()

@@ -1,0 +1,216 @@
+"""What can be asked of an open filesystem: plain records, the same for a daemon and for the CLI."""
+
+import os
+import time
+from typing import Any
+
+from fusefs import __version__
+from fusefs.daemon.filesystem import Filesystem
+from fusefs.errors import NoSuchPath, Refused
+from fusefs.model import keys
+from fusefs.model.block import ZSTD, Block
+from fusefs.model.entry import Entry
+from fusefs.model.extent import HOLE
+from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
+from fusefs.store import format
+from fusefs.trash.restore import Restorer
+from fusefs.tree.tree import Caller
+
+Record = dict[str, Any]
+
+_MAX_EXTENTS = 1000
+
+
+class Service:
+    """Answers about `filesystem`. `forget_name` tells a face that a name came into being."""
+
+    def __init__(self, filesystem: Filesystem, mountpoint: str | None) -> None:
+        self._filesystem = filesystem
+        self._mountpoint = mountpoint
+        self._started = time.time()
+        self.forget_name = lambda parent, name: None
+
+    def status(self) -> Record:
+        """Counters, space, the log and the mount."""
+        filesystem = self._filesystem
+        store = filesystem.store
+        statistics = store.statistics()
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "store": os.fspath(store.path),
+            "uuid": store.identity.uuid,
+            "mountpoint": self._mountpoint,
+            "started": _utc(int(self._started * 1e9)),
+            "inodes": statistics.inodes,
+            "waiting_bytes": filesystem.files.waiting_bytes,
+            "unsynced_bytes": store.unsynced_bytes,
+            "log_segment": statistics.position.segment,
+            "log_offset": statistics.position.offset,
+            "checkpoints": statistics.checkpoints,
+            "batches": statistics.batches,
+            "blocks_written": statistics.blocks_written,
+            "bytes_written": statistics.bytes_written,
+            "dedup_hits": statistics.dedup_hits,
+            "dedup_bytes": statistics.dedup_bytes,
+            "syncs": statistics.syncs,
+            "replayed_records": statistics.replay.batches,
+            "cut_bytes": statistics.replay.cut_bytes,
+            "damaged_reads": statistics.damaged_reads,
+            **self.df(),
+        }
+
+    def df(self) -> Record:
+        """Bytes of the store by what they are for.
+
+        `live_bytes` and `trash_bytes` are sizes of files; `stored_bytes` are blocks on disk that
+        something needs, `garbage_bytes` those that nothing needs any more.
+        """
+        store = self._filesystem.store
+        sizes = {"live_bytes": 0, "trash_bytes": 0}
+        counts = {"files": 0, "directories": 0, "trash_entries": 0}
+        for key, row in store.scan(keys.INODE):
+            inode = Inode.unpack(keys.number(key), row)
+            if inode.is_dir:
+                counts["directories"] += not inode.flags & IN_TRASH
+            elif inode.nlink:
+                counts["files"] += 1
+                sizes["live_bytes"] += inode.blocks_bytes
+            else:
+                sizes["trash_bytes"] += inode.blocks_bytes
+        stored = plain = referenced = garbage = 0
+        for _, row in store.scan(keys.BLOCK):
+            block = Block.unpack(row)
+            if block.refs:
+                stored += block.stored
+                plain += block.length
+                referenced += block.length * block.refs
+            else:
+                garbage += block.stored
+        counts["trash_entries"] = sum(1 for _ in store.scan(keys.ENTRY))
+        free = store.space.refresh()
+        return {
+            **counts,
+            **sizes,
+            "stored_bytes": stored,
+            "garbage_bytes": garbage,
+            "dedup_saved_bytes": max(0, referenced - plain),
+            "compression_saved_bytes": plain - stored,
+            "disk_free_bytes": free,
+            "reserve_bytes": store.space.reserve_bytes,
+            "segments": sum(1 for _ in (store.path / "segments").iterdir()),
+        }
+
+    def info(self, path: bytes) -> Record:
+        """Inode, extents and blocks of `path`, from the root of the filesystem.
+
+        Raises NoSuchPath.
+        """
+        tree = self._filesystem.tree
+        try:
+            inode = tree.resolve(path)
+        except Refused as refusal:
+            shown = path.decode(errors="backslashreplace")
+            raise NoSuchPath(f"/{shown.strip('/')} does not exist in this store") from refusal
+        extents = []
+        if inode.is_file and inode.stored_size:
+            found = self._filesystem.files.extents.covering(inode.ino, 0, inode.stored_size)
+            extents = [self._extent(one) for one in found[:_MAX_EXTENTS]]
+        return {
+            "path": "/" + os.fsdecode(path.strip(b"/")),
+            "inode": inode.ino,
+            "mode": f"{inode.mode:o}",
+            "links": inode.nlink,
+            "trash_names": inode.trash_names,
+            "state": _state(inode),
+            "uid": inode.uid,
+            "gid": inode.gid,
+            "size": inode.size,
+            "stored_size": inode.stored_size,
+            "allocated_bytes": inode.blocks_bytes,
+            "modified": _utc(inode.mtime),
+            "changed": _utc(inode.ctime),
+            "accessed": _utc(inode.atime),
+            "created": _utc(inode.btime),
+            "xattrs": [os.fsdecode(name) for name in tree.list_xattr(inode.ino)],
+            "extents": extents,
+        }
+
+    def _extent(self, one: Any) -> Record:
+        shown: Record = {"offset": one.offset, "length": one.length}
+        if one.block == HOLE:
+            return {**shown, "hole": True}
+        row = self._filesystem.store.get(keys.block(one.block))
+        if row is None:
+            return {**shown, "block": one.block, "missing": True}
+        block = Block.unpack(row)
+        return {
+            **shown,
+            "block": one.block,
+            "skip": one.skip,
+            "segment": format.segment_name(block.segment),
+            "segment_offset": block.offset,
+            "stored": block.stored,
+            "codec": "zstd" if block.codec == ZSTD else "raw",
+            "references": block.refs,
+            "blake3": block.digest.hex(),
+        }
+
+    def trash_list(self) -> list[Record]:
+        """The entries of the trash, oldest first."""
+        return [self._entry(one) for one in self._filesystem.trash.entries()]
+
+    def _entry(self, one: Entry) -> Record:
+        inode = self._filesystem.tree.inode(one.ino)
+        return {
+            "id": one.number,
+            "original_path": "/" + os.fsdecode(one.origin),
+            "trash_path": "/" + os.fsdecode(self._filesystem.trash.path_in_trash(one)),
+            "kind": _kind(one.kind),
+            "size": inode.size,
+            "deleted_at": _utc(one.deleted_ns),
+            "cause": one.cause.value,
+            "uid": one.uid,
+            "comm": one.process.decode(errors="backslashreplace"),
+            "state": one.state.value,
+        }
+
+    def trash_restore(self, target: int | bytes, to: bytes | None, uid: int) -> Record:
+        """Take an entry back, by id or path; durable when this returns. Never overwrites.
+
+        Raises NoSuchEntry, TargetExists, NotPermitted.
+        """
+        filesystem = self._filesystem
+        gid = filesystem.tree.inode(ROOT_INO).gid
+        restorer = Restorer(filesystem.tree, filesystem.trash, Caller(uid, gid, os.getpid()))
+        try:
+            restored = restorer.restore(target, to)
+        finally:
+            for parent, name in restorer.appeared:
+                self.forget_name(parent, name)
+        filesystem.store.sync()
+        return {"restored": ["/" + os.fsdecode(path) for path in restored]}
+
+    def checkpoint(self) -> None:
+        """Bring the index on disk up to date with the log."""
+        self._filesystem.files.flush_all()
+        self._filesystem.store.checkpoint()
+
+    async def flush(self) -> None:
+        """Make everything written so far durable."""
+        await self._filesystem.flush()
+
+
+def _utc(time_ns: int) -> str:
+    seconds, fraction = divmod(time_ns, 10**9)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction // 1000:06d}Z"
+
+
+def _state(inode: Inode) -> str:
+    if inode.flags & IN_TRASH:
+        return "trash"
+    return "ready" if inode.nlink else "delete-pending"
+
+
+def _kind(kind: int) -> str:
+    return {0o100000: "file", 0o120000: "symlink", 0o040000: "directory"}.get(kind, "special")

@@ -1,0 +1,222 @@
+"""Every error that fusefs raises on purpose, as one tree.
+
+::
+
+    FusefsError                     errno  exit
+    |-- UsageError                  EINVAL    2   the command line makes no sense
+    |-- SomeFailed                  EIO       3   some of several items failed, each was named
+    |-- StoreError
+    |   |-- NotAStore               ENOENT   10   the path holds no fusefs store
+    |   |-- StoreExists             EEXIST   11   init on something that is one already, or is not empty
+    |   |-- FormatTooNew            EPROTO   12   written by a later fusefs
+    |   |-- StoreLocked             EBUSY    13   another process writes to this store
+    |   |-- StoreDamaged            EIO      14   a record or a block does not verify
+    |   |-- StoreReadOnly           EROFS    15   the disk under the store refuses writes
+    |   |-- DiskFull                ENOSPC   16   the disk under the store is full
+    |   |-- IndexSpace              ENOMEM   17   the index cannot be mapped or grown
+    |-- MountError
+    |   |-- MountpointMissing       ENOENT   20
+    |   |-- MountpointNotEmpty      ENOTEMPTY 21
+    |   |-- MountpointBusy          EBUSY    22   something is mounted there, or still in use
+    |   |-- FuseUnavailable         EACCES   23   no /dev/fuse, no right to use it, no fusermount3
+    |   |-- NotMounted              EINVAL   24
+    |   |-- DaemonFailed            EIO      25   the daemon died or does not answer
+    |-- NoSuchPath                  ENOENT   30   a path inside a store that does not exist
+    |-- NoSuchEntry                 ENOENT   31   no such entry in the trash
+    |-- TargetExists                EEXIST   32   restore never overwrites
+    |-- NotPermitted                EPERM    33
+    |-- DamageFound                 EIO      40   fsck found damage (each piece was named)
+    |-- Refused                     any       1   what a system call on the mount answers
+
+Each class carries its errno and its exit code. Exit codes never change their meaning; a retired
+number is not used again. Errors become errnos in ``fusefs.fuse.operations`` and exit codes in
+``fusefs.cli.app``, nowhere else. A message names the thing and the way out, in one line.
+"""
+
+from errno import (
+    EACCES,
+    EBUSY,
+    EDQUOT,
+    EEXIST,
+    EINVAL,
+    EIO,
+    ENOENT,
+    ENOMEM,
+    ENOSPC,
+    ENOTEMPTY,
+    EPERM,
+    EPROTO,
+    EROFS,
+)
+
+
+class FusefsError(Exception):
+    """Root of the tree. ``str(error)`` is one line for people."""
+
+    errno: int = EIO
+    exit_code: int = 1
+
+
+class UsageError(FusefsError):
+    """The command line makes no sense."""
+
+    errno = EINVAL
+    exit_code = 2
+
+
+class SomeFailed(FusefsError):
+    """Some of several items failed; each one was reported by itself."""
+
+    errno = EIO
+    exit_code = 3
+
+
+class StoreError(FusefsError):
+    """Something about the backing directory."""
+
+
+class NotAStore(StoreError):
+    """The path holds no fusefs store."""
+
+    errno = ENOENT
+    exit_code = 10
+
+
+class StoreExists(StoreError):
+    """A store cannot be made where something is already."""
+
+    errno = EEXIST
+    exit_code = 11
+
+
+class FormatTooNew(StoreError):
+    """The store was written by a later fusefs."""
+
+    errno = EPROTO
+    exit_code = 12
+
+
+class StoreLocked(StoreError):
+    """Another process writes to this store."""
+
+    errno = EBUSY
+    exit_code = 13
+
+
+class StoreDamaged(StoreError):
+    """A record, an index row or a block does not verify."""
+
+    errno = EIO
+    exit_code = 14
+
+
+class StoreReadOnly(StoreError):
+    """The disk under the store refuses writes."""
+
+    errno = EROFS
+    exit_code = 15
+
+
+class DiskFull(StoreError):
+    """The disk under the store is full, or full up to its reserve."""
+
+    #: What the operating system says when there is no room.
+    errnos = frozenset({ENOSPC, EDQUOT})
+    errno = ENOSPC
+    exit_code = 16
+
+
+class IndexSpace(StoreError):
+    """The index cannot be mapped or grown: too little address space."""
+
+    errno = ENOMEM
+    exit_code = 17
+
+
+class MountError(FusefsError):
+    """Something about the mountpoint or about FUSE."""
+
+
+class MountpointMissing(MountError):
+    """The mountpoint is not there or is no directory."""
+
+    errno = ENOENT
+    exit_code = 20
+
+
+class MountpointNotEmpty(MountError):
+    """Mounting would hide files."""
+
+    errno = ENOTEMPTY
+    exit_code = 21
+
+
+class MountpointBusy(MountError):
+    """Something is mounted there already, or files in it are still in use."""
+
+    errno = EBUSY
+    exit_code = 22
+
+
+class FuseUnavailable(MountError):
+    """/dev/fuse or fusermount3 is missing or may not be used."""
+
+    errno = EACCES
+    exit_code = 23
+
+
+class NotMounted(MountError):
+    """The path is not a fusefs mount."""
+
+    errno = EINVAL
+    exit_code = 24
+
+
+class DaemonFailed(MountError):
+    """The mount daemon died or does not answer."""
+
+    errno = EIO
+    exit_code = 25
+
+
+class NoSuchPath(FusefsError):
+    """A path inside a store that does not exist."""
+
+    errno = ENOENT
+    exit_code = 30
+
+
+class NoSuchEntry(FusefsError):
+    """No such entry in the trash."""
+
+    errno = ENOENT
+    exit_code = 31
+
+
+class TargetExists(FusefsError):
+    """Restore never overwrites."""
+
+    errno = EEXIST
+    exit_code = 32
+
+
+class NotPermitted(FusefsError):
+    """The caller may not do that."""
+
+    errno = EPERM
+    exit_code = 33
+
+
+class DamageFound(FusefsError):
+    """fsck found damage; each piece was named in the report."""
+
+    errno = EIO
+    exit_code = 40
+
+
+class Refused(FusefsError):
+    """What a system call on the mount is answered with; carries its own errno."""
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.errno = number

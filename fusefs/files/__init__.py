@@ -1,0 +1,8 @@
+"""Contents of files: bytes wait in memory, become blocks, and come back verified.
+
+    waiting     bytes written but not yet stored, of one file
+    extents     the map from file ranges to blocks, and its changes
+    files       open files: read, write, truncate, flush, and the limits for all together
+
+Called by the faces. Knows nothing of the trash or of FUSE.
+"""

@@ -1,0 +1,115 @@
+"""The extent map of a file: which block holds which range, changed in steps that are acts.
+
+Extents cover [0, stored size) exactly; see model.extent. Each extent holds one reference on its
+block.
+"""
+
+from collections import Counter
+
+from fusefs.errors import StoreDamaged
+from fusefs.model import extent, keys
+from fusefs.model.extent import HOLE, Extent
+from fusefs.model.inode import Inode
+from fusefs.store.store import Store
+from fusefs.tree.tree import Act, Tree
+
+#: Extents that one act takes away at most: keeps a batch small and the loop free.
+_STEP = 500
+
+
+class Extents:
+    """The extents of all files of a store."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._store: Store = tree.store
+
+    def covering(self, ino: int, start: int, end: int) -> list[Extent]:
+        """The extents that have bytes in [start, end), whole, in order.
+
+        Raises StoreDamaged where they leave a gap.
+        """
+        rows = self._store.covering(
+            keys.extent(ino, start), keys.extent(ino, end), keys.EXTENT + ino.to_bytes(8, "big")
+        )
+        found = [extent.unpack(keys.second(key), row) for key, row in rows]
+        position = start
+        for one in found:
+            if one.offset > position or one.end <= position:
+                break
+            position = one.end
+        if position < end:
+            raise StoreDamaged(f"inode {ino} has no extent for byte {position}: run fusefs fsck")
+        return found
+
+    def store(self, act: Act, inode: Inode, pieces: list[tuple[int, bytes | bytearray]]) -> None:
+        """Make `pieces` (offset, bytes) blocks of the file; a gap behind its end becomes a hole."""
+        new = [
+            Extent(offset, len(data), self._store.add_block(act, data), 0)
+            for offset, data in pieces
+        ]
+        self.replace(act, inode, new)
+
+    def replace(self, act: Act, inode: Inode, new: list[Extent]) -> None:
+        """Lay `new` over the map; the stored size grows as far as they reach."""
+        act.change(inode)
+        stored = inode.stored_size
+        start, end = new[0].offset, new[-1].end
+        old: list[Extent] = []
+        if start > stored:
+            new = [Extent(stored, start - stored, HOLE, 0), *new]
+            start = stored
+        if stored and start >= stored and new[0].block == HOLE:
+            start = stored - 1  # to join the hole that may be there
+        if start < stored:
+            old = self.covering(inode.ino, start, min(end, stored))
+        result = extent.splice(old, new)
+        self._write(act, inode, old, result)
+        inode.stored_size = max(stored, end)
+
+    def extend(self, act: Act, inode: Inode, size: int) -> None:
+        """Make the file longer by a hole."""
+        stored = inode.stored_size
+        if size > stored:
+            self.replace(act, inode, [Extent(stored, size - stored, HOLE, 0)])
+
+    def shrink(self, inode: Inode, size: int) -> None:
+        """Cut the file off at `size`, from its end on, in as many acts as it takes."""
+        is_done = inode.stored_size <= size
+        while not is_done:
+            rows = self._store.tail(
+                keys.extent(inode.ino, inode.stored_size),
+                keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
+            )  # fmt: skip
+            old = [extent.unpack(keys.second(key), row) for key, row in reversed(rows)]
+            old = [one for one in old if one.end > size]
+            if not old:
+                raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
+            kept = [old[0].part(0, size)] if old[0].offset < size else []
+            with self._tree.act() as act:
+                act.change(inode)
+                self._write(act, inode, old, kept)
+                inode.stored_size = kept[0].end if kept else old[0].offset
+                inode.size = max(size, inode.stored_size)
+            is_done = inode.stored_size <= size
+
+    def _write(self, act: Act, inode: Inode, old: list[Extent], new: list[Extent]) -> None:
+        before = {one.offset: one for one in old}
+        after = {one.offset: one for one in new}
+        for offset in before.keys() - after.keys():
+            act.delete(keys.extent(inode.ino, offset))
+        for offset, one in after.items():
+            if before.get(offset) != one:
+                act.put(keys.extent(inode.ino, offset), extent.pack(one))
+        references: Counter[int] = Counter()
+        for one in new:
+            if one.block != HOLE:
+                references[one.block] += 1
+                inode.blocks_bytes += one.length
+        for one in old:
+            if one.block != HOLE:
+                references[one.block] -= 1
+                inode.blocks_bytes -= one.length
+        for number, change in references.items():
+            if change:
+                self._store.change_refs(act, number, change)

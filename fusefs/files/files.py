@@ -1,0 +1,290 @@
+"""Open files: what is written waits in memory, goes to the store as blocks, and is read back.
+
+Waiting bytes are flushed by fsync, by close, by age, and when all files together hold more than
+the limit; whole blocks go at once. A flush that fails keeps the bytes and tells the caller.
+"""
+
+from collections.abc import Callable
+from errno import EBADF, EFBIG, EPERM
+
+import trio
+
+from fusefs.errors import FusefsError, Refused
+from fusefs.files.extents import Extents
+from fusefs.files.waiting import Waiting
+from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
+from fusefs.model.inode import Inode
+from fusefs.store.log import Buffer
+from fusefs.store.store import Store
+from fusefs.tree.tree import Tree
+
+FLUSH_AGE_S = 5.0
+SIZE_MAX = (1 << 63) - 1
+_READAHEAD = 4 << 20
+#: A log tail up to this is synced on the loop: a thread's round trip would take longer.
+_INLINE_SYNC = 256 << 10
+
+
+class OpenFile:
+    """What all handles of one file share."""
+
+    __slots__ = ("handles", "inode", "is_live", "next_read", "prefetched", "waiting", "waits_since")
+
+    def __init__(self, inode: Inode) -> None:
+        self.inode = inode
+        self.waiting = Waiting()
+        self.waits_since = 0.0
+        self.handles = 0
+        self.is_live = False  # opened while it had a name: may be written even in the trash
+        self.next_read = self.prefetched = 0
+
+
+class Handle:
+    """One open(2). `is_privileged`: its writes keep set-ID bits."""
+
+    __slots__ = ("file", "is_privileged")
+
+    def __init__(self, file: OpenFile, is_privileged: bool) -> None:
+        self.file = file
+        self.is_privileged = is_privileged
+
+
+class Files:
+    """The open files of a mount. `limit_bytes` bounds what waits in memory, all together."""
+
+    def __init__(self, tree: Tree, *, limit_bytes: int) -> None:
+        self.extents = Extents(tree)
+        self.waiting_bytes = 0
+        self._tree = tree
+        self._store: Store = tree.store
+        self._limit = limit_bytes
+        self._open: dict[int, OpenFile] = {}
+        self._handles: dict[int, Handle] = {}
+        self._last_handle = 0
+        self._sync_lock = trio.Lock()
+
+    # -- handles
+
+    def open(self, inode: Inode, *, is_privileged: bool, for_writing: bool) -> int:
+        """A new handle. Raises Refused(EPERM) for writing to what is in the trash."""
+        if for_writing and self.is_frozen(inode):
+            raise Refused(EPERM, "what is in the trash cannot be changed")
+        file = self._open.get(inode.ino)
+        if file is None:
+            file = self._open[inode.ino] = OpenFile(inode)
+        file.handles += 1
+        if inode.nlink:
+            file.is_live = True
+        self._last_handle += 1
+        self._handles[self._last_handle] = Handle(file, is_privileged)
+        return self._last_handle
+
+    def release(self, number: int) -> None:
+        """Close a handle; its file's bytes are flushed before."""
+        handle = self._handles.pop(number)
+        file = handle.file
+        file.handles -= 1
+        if file.handles == 0:
+            file.is_live = False
+            self.flush(file)
+
+    def handle(self, number: int) -> Handle:
+        """Raises Refused(EBADF)."""
+        try:
+            return self._handles[number]
+        except KeyError:
+            raise Refused(EBADF) from None
+
+    def is_open(self, ino: int) -> bool:
+        return ino in self._open
+
+    def is_frozen(self, inode: Inode) -> bool:
+        """Whether it is in the trash, and nobody holds it open from before."""
+        if inode.nlink or not inode.trash_names:
+            return False
+        file = self._open.get(inode.ino)
+        return file is None or not file.is_live
+
+    def allocated_bytes(self, inode: Inode) -> int:
+        """Bytes that it takes: stored ones that are no hole, and waiting ones."""
+        file = self._open.get(inode.ino)
+        return inode.blocks_bytes + (file.waiting.size_bytes if file else 0)
+
+    # -- writing
+
+    def write(self, handle: Handle, offset: int, data: bytes) -> None:
+        """Take `data`. Raises DiskFull before anything is taken, Refused(EFBIG)."""
+        end = offset + len(data)
+        if end > SIZE_MAX:
+            raise Refused(EFBIG)
+        if not data:
+            return
+        self._store.space.admit_data(len(data), self.waiting_bytes)
+        file = handle.file
+        inode, waiting = file.inode, file.waiting
+        before = waiting.size_bytes
+        if not before:
+            file.waits_since = self._store.clock.monotonic()
+        whole = waiting.write(offset, data)
+        self.waiting_bytes += waiting.size_bytes - before
+        if end > inode.size:
+            inode.size = end
+        self._tree.wrote(inode, is_privileged=handle.is_privileged)
+        for span in whole:
+            self._store_span(file, span)
+        if self.waiting_bytes > self._limit:
+            self._flush_oldest()
+
+    def _flush_oldest(self) -> None:
+        holders = sorted(
+            (file for file in self._open.values() if file.waiting), key=lambda f: f.waits_since
+        )
+        for file in holders:
+            self.flush(file)
+            if self.waiting_bytes <= self._limit // 2:
+                return
+
+    def flush(self, file: OpenFile) -> None:
+        """Make all waiting bytes of a file blocks in the log.
+
+        Raises DiskFull or StoreError; what could not be stored still waits.
+        """
+        if file.waiting:
+            for span in file.waiting.spans():
+                self._store_span(file, span)
+        inode = file.inode
+        if inode.size != inode.stored_size:
+            with self._tree.act() as act:
+                self.extents.extend(act, inode, inode.size)
+            self._tree.inodes.unpin(inode)
+        if file.handles == 0:
+            self._open.pop(inode.ino, None)
+
+    def _store_span(self, file: OpenFile, span: int) -> None:
+        inode, waiting = file.inode, file.waiting
+        before = waiting.size_bytes
+        pieces = waiting.take(span)
+        try:
+            with self._tree.act() as act:
+                self.extents.store(act, inode, pieces)
+        except FusefsError:
+            waiting.put_back(span, pieces)
+            raise
+        self.waiting_bytes += waiting.size_bytes - before
+        if not waiting and inode.size == inode.stored_size:
+            self._tree.inodes.unpin(inode)
+
+    def flush_older_than(self, age_s: float) -> None:
+        """Flush the files whose oldest waiting byte is older than that."""
+        limit = self._store.clock.monotonic() - age_s
+        for file in list(self._open.values()):
+            if file.waiting and file.waits_since <= limit:
+                self.flush(file)
+
+    def flush_all(self) -> None:
+        """Flush every file, and the times that only memory knows."""
+        for file in list(self._open.values()):
+            self.flush(file)
+        self._tree.flush_times()
+
+    def truncate(self, inode: Inode, size: int, *, is_privileged: bool) -> None:
+        """Cut off or lengthen a file. Raises DiskFull, Refused(EFBIG)."""
+        if size > SIZE_MAX:
+            raise Refused(EFBIG)
+        file = self._open.get(inode.ino)
+        if file and file.waiting:
+            before = file.waiting.size_bytes
+            file.waiting.truncate(size)
+            self.waiting_bytes += file.waiting.size_bytes - before
+        if size > inode.stored_size:
+            self._store.space.admit_name()
+        else:
+            self._store.space.admit_removal()
+        inode.size = size
+        self._tree.wrote(inode, is_privileged=is_privileged)
+        self.extents.shrink(inode, size)
+        with self._tree.act() as act:
+            self.extents.extend(act, inode, size)
+            act.change(inode)
+        if not (file and file.waiting):
+            self._tree.inodes.unpin(inode)
+
+    # -- durability
+
+    async def fsync(self, file: OpenFile) -> None:
+        """Everything written to the file so far survives a power cut when this returns."""
+        self.flush(file)
+        await self.sync()
+
+    async def sync(self) -> None:
+        """Make the log durable; calls that wait at the same time share one fdatasync."""
+        mark = self._store.appended_bytes
+        async with self._sync_lock:
+            if self._store.synced_bytes >= mark:
+                return
+            if self._store.unsynced_bytes <= _INLINE_SYNC:
+                self._store.sync()
+            else:
+                await trio.to_thread.run_sync(self._store.sync)
+
+    # -- reading
+
+    async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
+        """Up to `size` bytes from `offset`, fewer only at the end. Raises StoreDamaged."""
+        inode = file.inode
+        self._tree.accessed(inode)
+        end = min(offset + size, inode.size)
+        if offset >= end:
+            return b""
+        stored_end = min(end, inode.stored_size)
+        found = self.extents.covering(inode.ino, offset, stored_end) if offset < stored_end else []
+        if offset == file.next_read and found:
+            self._read_ahead(file, end)
+        file.next_read = end
+        if len(found) == 1 and stored_end == end and found[0].block != HOLE:
+            if not file.waiting or not file.waiting.touches(offset, end):
+                return await self._part(found[0].part(offset, end))
+        result = bytearray(end - offset)
+        for one in found:
+            if one.block != HOLE:
+                part = one.part(offset, stored_end)
+                start = part.offset - offset
+                result[start : start + part.length] = await self._part(part)
+        if file.waiting:
+            file.waiting.overlay(offset, result)
+        return result
+
+    async def _part(self, part: Extent) -> Buffer:
+        content = self._store.read_block_if_warm(part.block)
+        if content is None:
+            content = await trio.to_thread.run_sync(self._store.locate(part.block))
+        if part.length == len(content):
+            return content
+        return memoryview(content)[part.skip : part.skip + part.length]
+
+    def _read_ahead(self, file: OpenFile, end: int) -> None:
+        """Ask the kernel for what a sequential reader wants next, a span at a time."""
+        start = max(end, file.prefetched)
+        stop = min(end + _READAHEAD, file.inode.stored_size)
+        if stop - start < BLOCK_SIZE and stop < file.inode.stored_size:
+            return
+        if start < stop:
+            for one in self.extents.covering(file.inode.ino, start, stop):
+                if one.block != HOLE:
+                    self._store.prefetch(one.block)
+            file.prefetched = stop
+
+    # -- freeing
+
+    def reap(self, is_referenced: Callable[[int], bool]) -> int:
+        """Free the orphans that nobody holds any more; returns how many."""
+        count = 0
+        for ino in self._tree.orphans():
+            if self.is_open(ino) or is_referenced(ino):
+                continue
+            inode = self._tree.inode(ino)
+            if inode.is_file:
+                self.extents.shrink(inode, 0)
+            self._tree.reap(ino)
+            count += 1
+        return count

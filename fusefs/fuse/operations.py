@@ -1,0 +1,329 @@
+"""The request handlers.
+
+Each is short and does not wait, but for blocks and fdatasync. `_answer` wraps them all: an
+`FusefsError` becomes its errno, and anything unforeseen becomes EIO and a traceback in the log,
+because an exception that left a handler would end the mount for everybody.
+
+Times in replies: this daemon is the only writer, so the kernel may keep names and attributes for
+long. In the trash nothing is kept, since deletions change it behind the kernel's back.
+"""
+
+import errno
+import functools
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import pyfuse3
+import structlog
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
+
+from fusefs.errors import FusefsError, Refused, StoreDamaged
+from fusefs.files.files import Files
+from fusefs.fuse.references import References
+from fusefs.model.inode import IN_TRASH, Inode
+from fusefs.store.log import Buffer
+from fusefs.store.store import Store
+from fusefs.tree import acl
+from fusefs.tree.tree import Caller, Tree
+
+KEEP_S = 86400
+_BLOCK_UNIT = 512
+#: Cookies of the two names that every directory has; names get higher ones.
+_DOT, _DOTDOT = 1, 2
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+
+log = structlog.get_logger(__name__)
+_Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
+
+
+def _answer(handler: _Handler) -> _Handler:
+    @functools.wraps(handler)
+    async def answered(*arguments: Any) -> Any:
+        try:
+            return await handler(*arguments)
+        except FUSEError:
+            raise
+        except Refused as refusal:
+            raise FUSEError(refusal.errno) from None
+        except FusefsError as error:
+            if error.errno != errno.ENOSPC:
+                log.error("request failed", request=handler.__name__, error=str(error))
+            raise FUSEError(error.errno) from None
+        except Exception:
+            log.exception("request failed", request=handler.__name__)
+            raise FUSEError(errno.EIO) from None
+
+    return answered  # type: ignore[return-value]
+
+
+def _caller(context: RequestContext) -> Caller:
+    return Caller(context.uid, context.gid, context.pid)
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers of one mount."""
+
+    enable_acl = True
+    enable_writeback_cache = False
+    supports_dot_lookup = False
+
+    def __init__(
+        self, store: Store, tree: Tree, files: Files, *, acl: bool, writeback_cache: bool
+    ) -> None:
+        super().__init__()
+        self.enable_acl = acl
+        self.enable_writeback_cache = writeback_cache
+        self.references = References()
+        self._store = store
+        self._tree = tree
+        self._files = files
+
+    # -- replies
+
+    def _attributes(self, inode: Inode, keep_s: float = KEEP_S) -> EntryAttributes:
+        reply = EntryAttributes()
+        reply.st_ino = inode.ino
+        reply.st_mode = inode.mode
+        # What is in the trash shows its one name there, but a handle from before shows none.
+        reply.st_nlink = inode.nlink or int(self._files.is_frozen(inode))
+        reply.st_uid = inode.uid
+        reply.st_gid = inode.gid
+        reply.st_rdev = inode.rdev
+        reply.st_size = inode.size
+        reply.st_blksize = 4096
+        reply.st_blocks = -(-self._files.allocated_bytes(inode) // _BLOCK_UNIT)
+        reply.st_atime_ns = inode.atime
+        reply.st_mtime_ns = inode.mtime
+        reply.st_ctime_ns = inode.ctime
+        reply.generation = 1
+        if inode.flags & IN_TRASH or not inode.nlink:
+            keep_s = 0
+        reply.entry_timeout = reply.attr_timeout = keep_s
+        return reply
+
+    def _entry(self, inode: Inode) -> EntryAttributes:
+        """A reply that gives the kernel one more reference."""
+        self.references.add(inode.ino)
+        return self._attributes(inode)
+
+    # -- names
+
+    @_answer
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        inode = self._tree.lookup(parent_inode, name)
+        if inode is not None:
+            return self._entry(inode)
+        if self._tree.inode(parent_inode).flags & IN_TRASH:
+            raise FUSEError(errno.ENOENT)
+        absent = EntryAttributes()
+        absent.st_ino = 0  # FUSE's way to say: and it stays absent until you make it
+        absent.entry_timeout = KEEP_S
+        return absent
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for ino, count in inode_list:
+            self.references.drop(ino, count)
+
+    @_answer
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._tree.make(parent_inode, name, mode, _caller(ctx), rdev=rdev))
+
+    @_answer
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._tree.make(parent_inode, name, mode, _caller(ctx)))
+
+    @_answer
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        mode = stat.S_IFLNK | 0o777
+        return self._entry(
+            self._tree.make(parent_inode, name, mode, _caller(ctx), target=target)
+        )
+
+    @_answer
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._entry(self._tree.link(inode, new_parent_inode, new_name))
+
+    @_answer
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._tree.unlink(parent_inode, name, _caller(ctx))
+
+    @_answer
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._tree.rmdir(parent_inode, name, _caller(ctx))
+
+    @_answer
+    async def rename(
+        self, parent_inode_old: int, name_old: bytes, parent_inode_new: int, name_new: bytes,
+        flags: int, ctx: RequestContext,
+    ) -> None:  # fmt: skip
+        self._tree.rename(
+            parent_inode_old, name_old, parent_inode_new, name_new, flags, _caller(ctx)
+        )
+
+    @_answer
+    async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
+        target = self._tree.readlink(inode)
+        self._tree.accessed(self._tree.inode(inode))
+        return target
+
+    # -- directories
+
+    @_answer
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        if not self._tree.inode(inode).is_dir:
+            raise FUSEError(errno.ENOTDIR)
+        return inode  # a listing needs no state: the cookie says where it goes on
+
+    @_answer
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        reply, tree = pyfuse3.readdir_reply, self._tree
+        directory = tree.inode(fh)
+        if start_id < _DOT:
+            tree.accessed(directory)
+            if not reply(token, b".", self._attributes(directory), _DOT):
+                return
+        if start_id < _DOTDOT:
+            above = tree.inode(directory.parent)
+            if not reply(token, b"..", self._attributes(above), _DOTDOT):
+                return
+        for ino, _, name, cookie in tree.listing(fh, max(start_id, _DOTDOT)):
+            if not reply(token, name, self._attributes(tree.inode(ino)), cookie):
+                return
+            self.references.add(ino)
+
+    async def releasedir(self, fh: int) -> None:
+        """Nothing was opened."""
+
+    # -- attributes
+
+    @_answer
+    async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
+        return self._attributes(self._tree.inode(inode))
+
+    @_answer
+    async def setattr(
+        self, inode: int, attr: EntryAttributes, fields: SetattrFields, fh: int | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:  # fmt: skip
+        target = self._tree.inode(inode)
+        self._refuse_in_trash(target)
+        if fields.update_size:
+            self._files.truncate(target, attr.st_size, is_privileged=ctx.uid == 0)
+        changes = {
+            "mode": attr.st_mode if fields.update_mode else None,
+            "uid": attr.st_uid if fields.update_uid else None,
+            "gid": attr.st_gid if fields.update_gid else None,
+            "atime": attr.st_atime_ns if fields.update_atime else None,
+            "mtime": attr.st_mtime_ns if fields.update_mtime else None,
+            "ctime": attr.st_ctime_ns if fields.update_ctime else None,
+        }
+        if not fields.update_size or any(value is not None for value in changes.values()):
+            self._tree.set_attributes(target, _caller(ctx), **changes)
+        return self._attributes(target)
+
+    def _refuse_in_trash(self, inode: Inode) -> None:
+        if inode.flags & IN_TRASH or self._files.is_frozen(inode):
+            raise FUSEError(errno.EPERM)
+
+    # -- extended attributes
+
+    @_answer
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return self._tree.get_xattr(inode, name)
+
+    @_answer
+    async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
+        return self._tree.list_xattr(inode)
+
+    @_answer
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        self._refuse_in_trash(self._tree.inode(inode))
+        if name.startswith(b"system.") and name not in (acl.ACCESS, acl.DEFAULT):
+            raise FUSEError(errno.EOPNOTSUPP)
+        self._tree.set_xattr(inode, name, value)
+
+    @_answer
+    async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._refuse_in_trash(self._tree.inode(inode))
+        self._tree.remove_xattr(inode, name)
+
+    # -- contents
+
+    @_answer
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        inode = self._tree.make(parent_inode, name, mode, _caller(ctx))
+        handle = self._files.open(inode, is_privileged=ctx.uid == 0, for_writing=True)
+        return FileInfo(fh=handle, keep_cache=True), self._entry(inode)
+
+    @_answer
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        target = self._tree.inode(inode)
+        is_privileged = ctx.uid == 0
+        writes = bool(flags & _WRITES)
+        handle = self._files.open(target, is_privileged=is_privileged, for_writing=writes)
+        if flags & os.O_TRUNC:
+            try:
+                self._files.truncate(target, 0, is_privileged=is_privileged)
+            except FusefsError:
+                self._files.release(handle)
+                raise
+        return FileInfo(fh=handle, keep_cache=True)
+
+    @_answer
+    async def read(self, fh: int, off: int, size: int) -> Buffer:
+        file = self._files.handle(fh).file
+        try:
+            return await self._files.read(file, off, size)
+        except StoreDamaged as damage:
+            path = os.fsdecode(self._tree.a_path_of(file.inode.ino))
+            log.error("damaged content", path=path, offset=off, error=str(damage))
+            raise FUSEError(errno.EIO) from None
+
+    @_answer
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        self._files.write(self._files.handle(fh), off, buf)
+        return len(buf)
+
+    @_answer
+    async def flush(self, fh: int) -> None:
+        self._files.flush(self._files.handle(fh).file)
+
+    @_answer
+    async def release(self, fh: int) -> None:
+        self._files.release(fh)
+
+    @_answer
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._files.fsync(self._files.handle(fh).file)
+
+    @_answer
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._files.sync()
+
+    @_answer
+    async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
+        disk = os.statvfs(self._store.path)
+        reserve = self._store.space.reserve_bytes // disk.f_frsize
+        reply = pyfuse3.StatvfsData()
+        reply.f_bsize = 1 << 20
+        reply.f_frsize = disk.f_frsize
+        reply.f_blocks = max(0, disk.f_blocks - reserve)
+        reply.f_bfree = max(0, disk.f_bfree - reserve)
+        reply.f_bavail = max(0, disk.f_bavail - reserve)
+        used = self._store.counters.inodes
+        reply.f_files = used + reply.f_bavail
+        reply.f_ffree = reply.f_favail = reply.f_bavail
+        reply.f_namemax = 255
+        return reply

@@ -1,0 +1,90 @@
+"""An inode: what stat(2) shows, and a little more.
+
+Mutable on purpose: the tree keeps one object for each inode in use, and handlers change it. What
+counts is the packed row in the index.
+"""
+
+import stat
+from struct import Struct
+
+#: The root of the mounted tree; FUSE fixes the number.
+ROOT_INO = 1
+#: The root of the trash, shown as ``.trash``.
+TRASH_INO = 2
+
+#: Some extended attribute exists; without it no lookup for one is needed.
+HAS_XATTR = 1
+#: A directory inside the trash. Names in it are changed by deletion and restore alone.
+IN_TRASH = 2
+
+_VERSION = 1
+_ROW = Struct("<BIIIIQQQqqqqIIQ")
+ROW_SIZE = _ROW.size
+
+
+class Inode:
+    """One inode.
+
+    `size` is what stat shows; `stored_size` is what the extents cover. They differ while written
+    bytes wait in memory, and only `stored_size` reaches the index.
+    `blocks_bytes`: bytes of extents that are not holes. `nlink`: live names alone (for a
+    directory, 2 and its subdirectories); `trash_names`: names in the trash. `parent`: for
+    directories, the one they are in; 0 for the rest. Times are nanoseconds since 1970.
+    """
+
+    __slots__ = (
+        "atime", "blocks_bytes", "btime", "ctime", "flags", "gid", "ino", "mode", "mtime", "nlink",
+        "parent", "rdev", "size", "stored_size", "trash_names", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self, ino: int, mode: int, uid: int, gid: int, now_ns: int, *, nlink: int = 1,
+        rdev: int = 0, parent: int = 0, flags: int = 0,
+    ) -> None:  # fmt: skip
+        self.ino = ino
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.nlink = nlink
+        self.rdev = rdev
+        self.size = 0
+        self.stored_size = 0
+        self.blocks_bytes = 0
+        self.atime = self.mtime = self.ctime = self.btime = now_ns
+        self.flags = flags
+        self.trash_names = 0
+        self.parent = parent
+
+    def pack(self) -> bytes:
+        return _ROW.pack(
+            _VERSION, self.mode, self.uid, self.gid, self.nlink, self.rdev, self.stored_size,
+            self.blocks_bytes, self.atime, self.mtime, self.ctime, self.btime, self.flags,
+            self.trash_names, self.parent,
+        )  # fmt: skip
+
+    @classmethod
+    def unpack(cls, ino: int, row: bytes) -> "Inode":
+        """Raises struct.error or ValueError on a row that is not one."""
+        self = cls.__new__(cls)
+        self.ino = ino
+        (
+            version, self.mode, self.uid, self.gid, self.nlink, self.rdev, self.stored_size,
+            self.blocks_bytes, self.atime, self.mtime, self.ctime, self.btime, self.flags,
+            self.trash_names, self.parent,
+        ) = _ROW.unpack(row)  # fmt: skip
+        if version != _VERSION:
+            raise ValueError(f"inode {ino}: row version {version}")
+        self.size = self.stored_size
+        return self
+
+    @property
+    def is_dir(self) -> bool:
+        return self.mode & 0o170000 == stat.S_IFDIR
+
+    @property
+    def is_file(self) -> bool:
+        return self.mode & 0o170000 == stat.S_IFREG
+
+    @property
+    def is_symlink(self) -> bool:
+        return self.mode & 0o170000 == stat.S_IFLNK

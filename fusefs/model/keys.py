@@ -1,0 +1,79 @@
+"""The keys of the index: one ordered space of bytes, a table being a one-byte prefix.
+
+Numbers in keys are big-endian, so that byte order is number order::
+
+    i ino                   inode                        model.inode
+    n parent name           name in a directory          model.dirent
+    o parent cookie         the same, in listing order   model.dirent
+    d ino                   name of a directory          bytes
+    l ino                   target of a symbolic link    bytes
+    x ino name              extended attribute           bytes
+    e ino offset            extent of a file             model.extent
+    b block                 block                        model.block
+    t entry                 entry of the trash           model.entry
+    z ino                   inode to be freed            empty
+    m name                  the index's own books (never logged): position, counters
+
+Keys that grow without bound are numbered in the order of their making: neighbours in time are
+neighbours on a page, which keeps a checkpoint small.
+"""
+
+from struct import Struct
+
+INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK, ENTRY, ORPHAN, META = (
+    b"i", b"n", b"o", b"d", b"l", b"x", b"e", b"b", b"t", b"z", b"m",
+)  # fmt: skip
+
+_ONE = Struct(">cQ")
+_TWO = Struct(">cQQ")
+_pack_one, _pack_two = _ONE.pack, _TWO.pack
+
+
+def inode(ino: int) -> bytes:
+    return _pack_one(INODE, ino)
+
+
+def name(parent: int, text: bytes) -> bytes:
+    return _pack_one(NAME, parent) + text
+
+
+def order(parent: int, cookie: int) -> bytes:
+    return _pack_two(ORDER, parent, cookie)
+
+
+def directory(ino: int) -> bytes:
+    return _pack_one(DIRECTORY, ino)
+
+
+def link(ino: int) -> bytes:
+    return _pack_one(LINK, ino)
+
+
+def xattr(ino: int, text: bytes) -> bytes:
+    return _pack_one(XATTR, ino) + text
+
+
+def extent(ino: int, offset: int) -> bytes:
+    return _pack_two(EXTENT, ino, offset)
+
+
+def block(number: int) -> bytes:
+    return _pack_one(BLOCK, number)
+
+
+def entry(number: int) -> bytes:
+    return _pack_one(ENTRY, number)
+
+
+def orphan(ino: int) -> bytes:
+    return _pack_one(ORPHAN, ino)
+
+
+def number(key: bytes) -> int:
+    """The number behind the prefix: of an inode, block, entry; the parent of a name."""
+    return int.from_bytes(key[1:9], "big")
+
+
+def second(key: bytes) -> int:
+    """The second number: a cookie or an offset."""
+    return int.from_bytes(key[9:17], "big")

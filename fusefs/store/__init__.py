@@ -1,0 +1,14 @@
+"""The store: an append-only log of segments is the truth, an LMDB index catches up with it.
+
+    identity    STORE/fusefs.json (format, features, options) and the lock that admits one writer
+    format      segments and records, byte by byte, and how a reader scans them
+    log         appends records, seals segments, makes them durable
+    index       ordered rows in LMDB, one open write transaction, batches
+    hints       BLAKE3 prefix -> block number, to find duplicates; may be thrown away at any time
+    recovery    replay of the log into the index after any stop
+    space       what may still be written before the disk's reserve
+    store       the one object that the rooms above use
+
+Order of writes: block record, batch record, fdatasync, index commit. So a batch is visible only
+with its blocks, and the index never knows more than the log.
+"""

@@ -1,0 +1,253 @@
+"""Segments and records, byte by byte. All numbers little-endian.
+
+A segment is a file of at most 16 MiB named by its number in 16 hex digits::
+
+    segment  = header record* [seal]
+    header   = "FUSEFSEG" version:u16 features:u16 zero:u32 uuid:16 number:u64 created_ns:u64 crc:u32
+    record   = type:u8 codec:u8 magic:u16 length:u32 crc:u32  body of `length` bytes
+      block  = number:u64 plain_length:u32 blake3:32  payload      crc covers all but the payload
+      batch  = (key_length:u16 value_length:u32 key value)*        crc covers all;
+                                                     value_length 0xffffffff: the key is deleted
+      seal   = (number:u64 offset:u32 stored:u32)*   crc covers all; one for each block above it
+
+CRC is zlib's CRC-32; a block's payload is covered by its BLAKE3, of the plain content. A reader
+needs nothing but the segment to list and verify what is in it.
+
+Recovery: the log ends before the first record that does not verify (`scan` stops there and says
+why). Bytes from there on were never acknowledged as durable, or are damaged; the caller cuts them
+off and keeps a copy. A sealed segment ends with its seal.
+
+Features (bits that a reader must know, or refuse): 1 = encrypted codecs, reserved.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from struct import Struct, error
+from typing import NamedTuple
+
+import zstandard
+from blake3 import blake3
+
+from fusefs.errors import StoreDamaged
+from fusefs.model.block import RAW, ZSTD
+
+SEGMENT_SIZE = 16 << 20
+VERSION = 1
+KNOWN_FEATURES = 0
+
+BLOCK, BATCH, SEAL = 1, 2, 3
+
+_HEADER = Struct("<8sHHI16sQQ")
+_CRC = Struct("<I")
+HEADER_SIZE = _HEADER.size + _CRC.size
+_RECORD = Struct("<BBHI")
+RECORD_SIZE = _RECORD.size + _CRC.size
+_BLOCK = Struct("<QI32s")
+BLOCK_OVERHEAD = RECORD_SIZE + _BLOCK.size
+_ITEM = Struct("<HI")
+_SEALED = Struct("<QII")
+SEALED_SIZE = _SEALED.size
+_MAGIC = 0xF5E1
+_SEGMENT_MAGIC = b"FUSEFSEG"
+_DELETED = 0xFFFFFFFF
+
+_crc32 = zlib.crc32
+_pack_record, _pack_item, _pack_crc = _RECORD.pack, _ITEM.pack, _CRC.pack
+
+
+class SealedBlock(NamedTuple):
+    """One line of a seal: `offset` and `stored` as in model.block."""
+
+    number: int
+    offset: int
+    stored: int
+
+
+class Record(NamedTuple):
+    """A record that `scan` found: `kind`, where it starts and ends, and its body."""
+
+    kind: int
+    codec: int
+    start: int
+    end: int
+    body: memoryview
+
+
+class Torn(NamedTuple):
+    """Where the good part of a segment ends before its end, and why."""
+
+    offset: int
+    why: str
+
+
+def segment_name(number: int) -> str:
+    return f"{number:016x}"
+
+
+def pack_header(uuid: bytes, number: int, created_ns: int) -> bytes:
+    head = _HEADER.pack(_SEGMENT_MAGIC, VERSION, KNOWN_FEATURES, 0, uuid, number, created_ns)
+    return head + _pack_crc(_crc32(head))
+
+
+def check_header(data: bytes | memoryview, uuid: bytes, number: int) -> str | None:
+    """What is wrong with a segment's header, or None."""
+    if len(data) < HEADER_SIZE:
+        return "header is cut short"
+    head = bytes(data[: _HEADER.size])
+    if _CRC.unpack_from(data, _HEADER.size)[0] != _crc32(head):
+        return "header does not verify"
+    magic, version, features, _, its_uuid, its_number, _ = _HEADER.unpack(head)
+    if magic != _SEGMENT_MAGIC:
+        return "not a segment"
+    if version > VERSION or features & ~KNOWN_FEATURES:
+        return f"segment of a later format (version {version}, features {features:#x})"
+    if its_uuid != uuid or its_number != number:
+        return "segment of another store or under another number"
+    return None
+
+
+def pack_block(number: int, codec: int, length: int, digest: bytes, stored: int) -> bytes:
+    """The part of a block's record that stands before its payload of `stored` bytes."""
+    head = _pack_record(BLOCK, codec, _MAGIC, _BLOCK.size + stored)
+    meta = _BLOCK.pack(number, length, digest)
+    return head + _pack_crc(_crc32(meta, _crc32(head))) + meta
+
+
+def unpack_block(body: memoryview) -> tuple[int, int, bytes, memoryview]:
+    """(number, plain length, digest, payload) of a block record's body."""
+    number, length, digest = _BLOCK.unpack_from(body)
+    return number, length, digest, body[_BLOCK.size :]
+
+
+def pack_batch(rows: dict[bytes, bytes | None]) -> bytes:
+    """A batch record of puts, and of deletions where the value is None."""
+    parts = []
+    add = parts.append
+    for key, value in rows.items():
+        if value is None:
+            add(_pack_item(len(key), _DELETED))
+            add(key)
+        else:
+            add(_pack_item(len(key), len(value)))
+            add(key)
+            add(value)
+    return _seal_body(BATCH, b"".join(parts))
+
+
+def unpack_batch(body: memoryview) -> Iterator[tuple[bytes, bytes | None]]:
+    """The rows of a batch. Raises StoreDamaged where the lengths do not add up."""
+    position = 0
+    try:
+        while position < len(body):
+            key_length, value_length = _ITEM.unpack_from(body, position)
+            position += _ITEM.size
+            key = bytes(body[position : position + key_length])
+            position += key_length
+            if value_length == _DELETED:
+                yield key, None
+            else:
+                yield key, bytes(body[position : position + value_length])
+                position += value_length
+    except error as problem:
+        raise StoreDamaged(f"a batch is malformed: {problem}") from problem
+    if position != len(body):
+        raise StoreDamaged("a batch is malformed: its rows overrun it")
+
+
+def pack_seal(blocks: Iterable[SealedBlock]) -> bytes:
+    return _seal_body(SEAL, b"".join(_SEALED.pack(*block) for block in blocks))
+
+
+def unpack_seal(body: memoryview) -> list[SealedBlock]:
+    return [SealedBlock._make(fields) for fields in _SEALED.iter_unpack(body)]
+
+
+def _seal_body(kind: int, body: bytes) -> bytes:
+    head = _pack_record(kind, RAW, _MAGIC, len(body))
+    return head + _pack_crc(_crc32(body, _crc32(head))) + body
+
+
+def scan(data: memoryview, start: int, *, verify_blocks: bool) -> Iterator[Record | Torn]:
+    """The records of a segment from `start`; last, a `Torn` where one does not verify.
+
+    With `verify_blocks`, contents of blocks are hashed too.
+    """
+    position = start
+    while position < len(data):
+        record = _read_record(data, position)
+        if isinstance(record, str):
+            yield Torn(position, record)
+            return
+        if verify_blocks and record.kind == BLOCK:
+            _, length, digest, payload = unpack_block(record.body)
+            if decode(record.codec, payload, length, digest) is None:
+                yield Torn(position, "a block does not match its hash")
+                return
+        yield record
+        position = record.end
+
+
+def _read_record(data: memoryview, position: int) -> Record | str:
+    if len(data) - position < RECORD_SIZE:
+        return "a record is cut short"
+    kind, codec, magic, length = _RECORD.unpack_from(data, position)
+    (crc,) = _CRC.unpack_from(data, position + _RECORD.size)
+    if magic != _MAGIC or kind not in (BLOCK, BATCH, SEAL):
+        return "not a record"
+    body_start = position + RECORD_SIZE
+    end = body_start + length
+    if end > len(data):
+        return "a record is cut short"
+    covered = _BLOCK.size if kind == BLOCK else length
+    if length < covered:
+        return "a record is cut short"
+    found = _crc32(data[position : position + _RECORD.size])
+    if _crc32(data[body_start : body_start + covered], found) != crc:
+        return "a record does not match its checksum"
+    return Record(kind, codec, position, end, data[body_start:end])
+
+
+# zstd: contexts are not safe to share between threads that run at once; each process uses its own.
+_compressor = zstandard.ZstdCompressor(level=1)
+_decompressor = zstandard.ZstdDecompressor()
+#: Blocks below this are stored raw: the frame eats the gain.
+_COMPRESS_FROM = 512
+_SAMPLE = 16 << 10
+
+
+def encode(data: bytes | memoryview, compress: bool) -> tuple[int, bytes | memoryview]:
+    """(codec, payload) for a block: zstd where it saves at least an eighth, else the bytes as they are.
+
+    Large blocks are judged by a sample from their middle first, so that data which does not
+    compress costs a sixteenth of a try.
+    """
+    if not compress or len(data) < _COMPRESS_FROM:
+        return RAW, data
+    if len(data) >= 4 * _SAMPLE:
+        middle = len(data) // 2
+        sample = data[middle : middle + _SAMPLE]
+        if len(_compressor.compress(sample)) > _SAMPLE * 7 // 8:
+            return RAW, data
+    packed = _compressor.compress(data)
+    if len(packed) > len(data) * 7 // 8:
+        return RAW, data
+    return ZSTD, packed
+
+
+def decode(
+    codec: int, payload: bytes | memoryview, length: int, digest: bytes
+) -> bytes | memoryview | None:
+    """The plain content of a block, or None where it does not verify."""
+    plain: bytes | memoryview
+    if codec == RAW:
+        plain = payload
+    elif codec == ZSTD:
+        try:
+            plain = _decompressor.decompress(payload, max_output_size=length)
+        except zstandard.ZstdError:
+            return None
+    else:
+        return None
+    if len(plain) != length or blake3(plain).digest() != digest:
+        return None
+    return plain

@@ -1,0 +1,90 @@
+"""Hints: the first bytes of a block's BLAKE3 -> its number, to find a block stored before.
+
+An LMDB environment of its own, never synced. Every hit is checked against the full hash in the
+index, so a hint may be missing, stale or wrong and costs at most a block stored twice. After an
+unclean stop the environment is thrown away and filled again in the background. (The hash as the
+key of the main index would spread each checkpoint over thousands of pages.)
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import lmdb
+
+_PREFIX = 10
+_CLEAN = "clean"
+_REFILL_STEP = 2000
+
+
+class Hints:
+    """STORE/hints. `needs_refill` says that it was thrown away at opening."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.needs_refill = not (path / _CLEAN).exists()
+        if self.needs_refill:
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o700)
+        else:
+            (path / _CLEAN).unlink()
+        self._environment = lmdb.open(
+            os.fsencode(path), map_size=64 << 20, sync=False, metasync=False, max_readers=1
+        )
+        self._transaction = self._environment.begin(write=True)
+        self._puts = 0
+
+    def get(self, digest: bytes) -> int | None:
+        """The number that a block with this hash may have."""
+        value = self._transaction.get(digest[:_PREFIX])
+        return int.from_bytes(value, "big") if value else None
+
+    def put(self, digest: bytes, number: int) -> None:
+        """Note where a block of this hash is. Losing the note is no error."""
+        try:
+            self._transaction.put(digest[:_PREFIX], number.to_bytes(8, "big"))
+        except lmdb.Error:
+            self._renew()
+        else:
+            self._puts += 1
+            if self._puts % 4096 == 0:
+                self._turn_over()
+
+    def refill(self, blocks: Iterable[tuple[bytes, int]]) -> Iterator[None]:
+        """Put (digest, number) pairs, a slice at each step."""
+        for count, (digest, number) in enumerate(blocks):
+            self.put(digest, number)
+            if count % _REFILL_STEP == _REFILL_STEP - 1:
+                yield
+        self.needs_refill = False
+
+    def close(self) -> None:
+        """Keep what is there for the next opening, if it is complete."""
+        try:
+            self._transaction.commit()
+            self._environment.sync(True)
+            self._environment.close()
+        except lmdb.Error:
+            return
+        if not self.needs_refill:
+            (self._path / _CLEAN).touch()
+
+    def _turn_over(self) -> None:
+        """Commit, so that dirty pages do not pile up, and grow the map where it fills."""
+        try:
+            self._transaction.commit()
+            info = self._environment.info()
+            if (info["last_pgno"] + 1) * 4096 * 2 > info["map_size"]:
+                self._environment.set_mapsize(info["map_size"] * 2)
+        except lmdb.Error:
+            self._renew()
+        else:
+            self._transaction = self._environment.begin(write=True)
+
+    def _renew(self) -> None:
+        """Begin an empty one: a full or failing disk must not stop writes for a hint."""
+        self._transaction.abort()
+        self._environment.close()
+        shutil.rmtree(self._path, ignore_errors=True)
+        self.__init__(self._path)  # type: ignore[misc]

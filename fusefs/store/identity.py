@@ -1,0 +1,138 @@
+"""STORE/fusefs.json, which makes a directory a store, and STORE/lock, which admits one writer."""
+
+import errno
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from fusefs.base import durable
+from fusefs.config.options import Compression, StoreOptions
+from fusefs.errors import (
+    FormatTooNew,
+    NotAStore,
+    StoreDamaged,
+    StoreError,
+    StoreExists,
+    StoreLocked,
+    StoreReadOnly,
+)
+
+NAME = "fusefs.json"
+LOCK = "lock"
+#: Format of the whole store: a change that an older fusefs would misread raises it.
+FORMAT = 1
+#: Features that this program knows; a store that requires another is refused.
+FEATURES: frozenset[str] = frozenset()
+
+
+class StoreIdentity(msgspec.Struct, frozen=True, omit_defaults=False):
+    """What fusefs.json says.
+
+    `requires`: features without which the store cannot be read, such as encryption.
+    `mountpoint`: where a service mounts it, if init was told.
+    """
+
+    format: int
+    uuid: str
+    created_ns: int
+    compression: Compression = "none"
+    requires: tuple[str, ...] = ()
+    mountpoint: str | None = None
+
+    @property
+    def uuid_bytes(self) -> bytes:
+        return uuid.UUID(self.uuid).bytes
+
+
+def create(
+    path: Path, options: StoreOptions, created_ns: int, mountpoint: str | None = None
+) -> StoreIdentity:
+    """Make `path` a store: a new or empty directory becomes one.
+
+    The file is written last by the caller's `write`, so that a directory is a store or is not.
+    Raises StoreExists, StoreReadOnly, StoreError.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            what = "is a store already" if (path / NAME).exists() else "is not empty"
+            raise StoreExists(f"{path} {what}: give a new or an empty directory")
+        if not os.access(path, os.W_OK):
+            raise StoreReadOnly(f"{path} cannot be written: check the mount and its permissions")
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreExists(f"{path} is not a directory: give a new or an empty one") from error
+    except OSError as error:
+        raise _translate(error, path) from error
+    return StoreIdentity(FORMAT, str(uuid.uuid4()), created_ns, options.compression, (), mountpoint)
+
+
+def write(path: Path, identity: StoreIdentity) -> None:
+    """Put `identity` into the store at `path`, durably."""
+    encoded = msgspec.json.format(msgspec.json.encode(identity), indent=2)
+    durable.write_file(path / NAME, encoded + b"\n", 0o644)
+
+
+def read(path: Path) -> StoreIdentity:
+    """What the store at `path` is.
+
+    Raises NotAStore, FormatTooNew, StoreDamaged.
+    """
+    try:
+        text = (path / NAME).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotAStore(
+            f"{path} is not a fusefs store: make one with 'fusefs init {path}'"
+        ) from error
+    except OSError as error:
+        raise _translate(error, path) from error
+    try:
+        number = msgspec.json.decode(text, type=_Probe).format
+        if number > FORMAT:
+            raise FormatTooNew(
+                f"{path} has format {number}, this fusefs knows up to {FORMAT}: install a later one"
+            )
+        identity = msgspec.json.decode(text, type=StoreIdentity)
+    except msgspec.MsgspecError as error:
+        raise StoreDamaged(f"{path / NAME} cannot be read: {error}") from error
+    if unknown := set(identity.requires) - FEATURES:
+        raise FormatTooNew(
+            f"{path} needs {', '.join(sorted(unknown))}, unknown to this fusefs: install a later one"
+        )
+    return identity
+
+
+class _Probe(msgspec.Struct):
+    format: int
+
+
+def lock(path: Path) -> int:
+    """Become the one writer of the store; returns a descriptor, to be closed for unlocking.
+
+    The pid stands in the file for people. Raises StoreLocked, StoreReadOnly.
+    """
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _translate(error, path) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreLocked(
+            f"{path} is in use by process {owner}: unmount it there, or use its mountpoint"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _translate(error: OSError, path: Path) -> StoreError:
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreReadOnly(
+            f"{path} cannot be written ({error.strerror}): check the mount and its permissions"
+        )
+    return StoreError(f"{path}: {error.strerror}")

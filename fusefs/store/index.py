@@ -1,0 +1,236 @@
+"""The index: ordered rows in LMDB behind one write transaction that stays open.
+
+Reads go through the write transaction, so they see every row put before them. `commit` makes a
+checkpoint: it must be called by the thread that began the transaction (py-lmdb would let another
+thread commit and then keep the writer lock). A reader in another process sees the last checkpoint.
+
+The map grows between transactions while less than half of it is used; one that fills up all the
+same raises MapFull, and the store rebuilds the transaction from the log.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from fusefs.base import failpoints
+from fusefs.errors import DiskFull, IndexSpace, StoreDamaged, StoreError
+from fusefs.model import keys
+
+_INITIAL_MAP = 64 << 20
+
+
+class MapFull(Exception):
+    """The open transaction is lost: grow the map and replay the log."""
+
+
+class Index:
+    """Rows of STORE/index. `read_only` opens the last checkpoint, for other processes."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self._read_only = read_only
+        try:
+            self._environment = lmdb.open(
+                os.fsencode(path), map_size=_INITIAL_MAP if not read_only else 0, subdir=True,
+                readonly=read_only, create=not read_only, max_readers=126, metasync=True,
+                sync=True, mode=0o600,
+            )  # fmt: skip
+        except lmdb.Error as error:
+            raise _translate(error, path) from error
+        self._transaction: lmdb.Transaction
+        self._begin()
+
+    def _begin(self) -> None:
+        try:
+            self._transaction = self._environment.begin(write=not self._read_only)
+        except lmdb.Error as error:
+            raise _translate(error, self._path) from error
+        self.get = self._transaction.get
+
+    def get(self, key: bytes) -> bytes | None:  # replaced by the transaction's own at each begin
+        """The row at `key`, or None."""
+        raise NotImplementedError
+
+    def apply(self, rows: dict[bytes, bytes | None]) -> None:
+        """Put and delete `rows`. Raises MapFull, after which the transaction is unusable."""
+        put, delete = self._transaction.put, self._transaction.delete
+        try:
+            for key, value in rows.items():
+                if value is None:
+                    delete(key)
+                else:
+                    put(key, value)
+        except lmdb.MapFullError as error:
+            raise MapFull from error
+        except lmdb.Error as error:
+            raise _translate(error, self._path) from error
+
+    def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Rows from `start` on, in order, while keys begin with `prefix` (default: `start`).
+
+        Must not be kept over a change of the index.
+        """
+        return _scan(self._transaction, start, start if prefix is None else prefix)
+
+    def covering(self, first: bytes, end: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """The row at `first`, or else the last one before it, and all rows up to `end`, exclusive;
+        of those that begin with `prefix`."""
+        found: list[tuple[bytes, bytes]] = []
+        with self._transaction.cursor() as cursor:
+            has_row = cursor.set_range(first)
+            if not has_row:
+                has_row = cursor.last()
+            elif cursor.key() != first:
+                has_row = cursor.prev() or cursor.first()
+            while has_row:
+                key, value = cursor.item()
+                if key >= end:
+                    break
+                if key.startswith(prefix):
+                    found.append((key, value))
+                elif found:
+                    break
+                elif key > first:
+                    break
+                has_row = cursor.next()
+        return found
+
+    def tail(self, end: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` rows before `end` that begin with `prefix`, the last one first."""
+        found: list[tuple[bytes, bytes]] = []
+        with self._transaction.cursor() as cursor:
+            has_row = cursor.prev() if cursor.set_range(end) else cursor.last()
+            while has_row and len(found) < limit:
+                key, value = cursor.item()
+                if not key.startswith(prefix):
+                    break
+                found.append((key, value))
+                has_row = cursor.prev()
+        return found
+
+    def commit(self, books: dict[str, bytes]) -> None:
+        """Checkpoint: write `books` into the meta table and commit, durably; begin the next.
+
+        Raises DiskFull or StoreError; the transaction is lost then, as with MapFull.
+        """
+        try:
+            for name, value in books.items():
+                self._transaction.put(keys.META + name.encode(), value)
+            failpoints.hit("checkpoint.commit")
+            self._transaction.commit()
+            failpoints.hit("checkpoint.committed")
+        except lmdb.MapFullError as error:
+            raise MapFull from error
+        except (lmdb.Error, OSError) as error:
+            self._transaction.abort()
+            raise _translate(error, self._path) from error
+        self._grow_when_half_full()
+        self._environment.reader_check()
+        self._begin()
+
+    def restart(self, *, grow: bool) -> None:
+        """Throw the open transaction away and begin again at the last checkpoint."""
+        self._transaction.abort()
+        if grow:
+            self._grow(2)
+        self._begin()
+
+    def _grow_when_half_full(self) -> None:
+        info = self._environment.info()
+        if (info["last_pgno"] + 1) * 4096 * 2 > info["map_size"]:
+            self._grow(2)
+
+    def _grow(self, factor: int) -> None:
+        size = self._environment.info()["map_size"] * factor
+        try:
+            self._environment.set_mapsize(size)
+        except lmdb.Error as error:
+            raise IndexSpace(
+                f"{self._path}: cannot map {size >> 20} MiB of address space: raise the limit"
+                " on virtual memory (ulimit -v)"
+            ) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator["Snapshot"]:
+        """The last checkpoint, in a transaction of the calling thread."""
+        with self._environment.begin(write=False) as transaction:
+            yield Snapshot(transaction)
+
+    def book(self, name: str) -> bytes | None:
+        """A row of the meta table as of the last checkpoint."""
+        value: bytes | None = self._transaction.get(keys.META + name.encode())
+        return value
+
+    def close(self) -> None:
+        """Close without a checkpoint."""
+        self._transaction.abort()
+        self._environment.close()
+
+
+class Snapshot:
+    """Rows of the index as they were at a checkpoint."""
+
+    def __init__(self, transaction: lmdb.Transaction) -> None:
+        self._transaction = transaction
+        self.get = transaction.get
+
+    def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        return _scan(self._transaction, start, start if prefix is None else prefix)
+
+
+def _scan(
+    transaction: lmdb.Transaction, start: bytes, prefix: bytes
+) -> Iterator[tuple[bytes, bytes]]:
+    with transaction.cursor() as cursor:
+        if cursor.set_range(start):
+            for key, value in cursor:
+                if not key.startswith(prefix):
+                    return
+                yield key, value
+
+
+def _translate(error: Exception, path: Path) -> StoreError:
+    number = getattr(error, "errno", None) or _errno_in(str(error))
+    if isinstance(error, lmdb.MemoryError) or number == errno.ENOMEM:
+        return IndexSpace(f"{path}: no address space to map the index: raise ulimit -v")
+    if number in DiskFull.errnos or isinstance(error, lmdb.DiskError):
+        return DiskFull(f"{path}: no room for the index: free space on the disk")
+    if isinstance(error, lmdb.CorruptedError | lmdb.InvalidError | lmdb.VersionMismatchError):
+        return StoreDamaged(f"{path} is damaged ({error}): it can be rebuilt from the log")
+    return StoreError(f"{path}: {error}")
+
+
+def _errno_in(text: str) -> int | None:
+    """py-lmdb gives errors of the system as text only."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+        if os.strerror(number) in text:
+            return number
+    return None
+
+
+class Batch:
+    """The index changes of one act, made together or not at all.
+
+    Reads through it see its own rows first.
+    """
+
+    __slots__ = ("_index_get", "rows")
+
+    def __init__(self, index: Index) -> None:
+        self._index_get = index.get
+        self.rows: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self.rows:
+            return self.rows[key]
+        return self._index_get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.rows[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self.rows[key] = None

@@ -1,0 +1,135 @@
+"""Replay: after any stop, bring the index from its last checkpoint to the end of the log.
+
+Needs no knowledge of the filesystem: it applies batches. What does not verify ends the log there;
+the bytes behind are moved to STORE/cut, because they may be a damaged disk's, not a torn write's.
+"""
+
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusefs.base import durable, failpoints
+from fusefs.errors import StoreDamaged
+from fusefs.store import format
+from fusefs.store.log import Position
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay did. `end`: where the log ends now; `cut_bytes`: moved to STORE/cut."""
+
+    end: Position
+    batches: int = 0
+    blocks: int = 0
+    cut_bytes: int = 0
+    cut_why: str = ""
+
+
+def list_segments(directory: Path) -> list[int]:
+    """Numbers of the segments, ascending. Foreign names are left alone."""
+    numbers = []
+    for name in os.listdir(directory):
+        if len(name) == 16:
+            try:
+                numbers.append(int(name, 16))
+            except ValueError:
+                continue
+    return sorted(numbers)
+
+
+def replay(
+    directory: Path,
+    uuid: bytes,
+    start: Position,
+    apply: Callable[[dict[bytes, bytes | None]], None],
+    *,
+    cut: bool = True,
+) -> Replay:
+    """Apply every batch from `start` to the end of the log.
+
+    Raises StoreDamaged where segments are missing between `start` and the newest one: that is
+    no torn tail, and nothing is cut then.
+    """
+    numbers = [n for n in list_segments(directory) if n >= max(start.segment, 1)]
+    first = start.segment or (numbers[0] if numbers else 1)
+    if numbers and numbers != list(range(first, numbers[-1] + 1)):
+        missing = min(set(range(first, numbers[-1] + 1)) - set(numbers))
+        raise StoreDamaged(
+            f"{directory / format.segment_name(missing)} is missing: the log cannot be replayed"
+        )
+    batches = blocks = 0
+    end = start
+    for number in numbers:
+        offset = start.offset if number == start.segment else 0
+        path = directory / format.segment_name(number)
+        with _mapped(path) as data:
+            problem = None if offset else format.check_header(data, uuid, number)
+            if problem:
+                end = Position(number - 1, format.SEGMENT_SIZE)  # the one before ended whole
+            else:
+                position = offset or format.HEADER_SIZE
+                for record in format.scan(data, position, verify_blocks=True):
+                    if isinstance(record, format.Torn):
+                        problem = record.why
+                        break
+                    position = record.end
+                    failpoints.hit("recovery.record")
+                    if record.kind == format.BATCH:
+                        apply(dict(format.unpack_batch(record.body)))
+                        batches += 1
+                    elif record.kind == format.BLOCK:
+                        blocks += 1
+                end = Position(number, position)
+        if problem:
+            why = f"{path.name} at byte {end.offset}: {problem}"
+            size = _cut(directory, end, numbers) if cut else 0
+            return Replay(end, batches, blocks, size, why)
+    return Replay(end, batches, blocks)
+
+
+class _mapped:
+    """A file's bytes as a memoryview that is released at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> memoryview:
+        with open(self._path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                self._map = None
+                return memoryview(b"")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._view = memoryview(self._map)
+        return self._view
+
+    def __exit__(self, *_: object) -> None:
+        # Records hold slices of the view; the map goes with the last of them.
+        self._view = memoryview(b"")
+        self._map = None
+
+
+def _cut(directory: Path, end: Position, numbers: list[int]) -> int:
+    """Move the bytes from `end` on to STORE/cut and end the log there; returns their number."""
+    kept = directory.parent / "cut"
+    kept.mkdir(mode=0o700, exist_ok=True)
+    size = 0
+    for number in reversed([n for n in numbers if n >= end.segment]):
+        path = directory / format.segment_name(number)
+        is_torn = number == end.segment
+        offset = end.offset if is_torn else 0
+        tail = path.read_bytes()[offset:]
+        size += len(tail)
+        if tail.strip(b"\0"):
+            durable.write_file(kept / f"{path.name}-{offset:08x}", tail)
+        failpoints.hit("recovery.cut")
+        if is_torn:
+            descriptor = os.open(path, os.O_WRONLY)
+            os.ftruncate(descriptor, end.offset)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        else:
+            path.unlink()
+    durable.sync_directory(directory)
+    return size

@@ -1,0 +1,59 @@
+"""What may still be written: the disk's free space less a reserve.
+
+Users get ENOSPC while the log and the index still have room to work. The reserve is
+max(1 %, 64 MiB) of the disk, but at most an eighth of it, so that small disks are usable. New data
+stops at the reserve; changes that make names stop at half of it; deletions and the index's own
+checkpoints may use the rest.
+"""
+
+import os
+from pathlib import Path
+
+from fusefs.base.clock import Clock
+from fusefs.errors import DiskFull
+
+_RECHECK_S = 1.0
+
+
+class Space:
+    """Free space of the disk under `directory`, asked for again when it may have changed enough."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._left = 0
+        self._checked_at = float("-inf")
+        self.reserve_bytes = 0
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Ask the disk; returns its free bytes."""
+        disk = os.statvfs(self._directory)
+        total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+        self.reserve_bytes = min(max(total // 100, 64 << 20), total // 8)
+        self._left = free
+        self._checked_at = self._clock.monotonic()
+        return free
+
+    def admit_data(self, size: int, waiting: int = 0) -> None:
+        """Take `size` bytes of new data, beside `waiting` bytes that are in memory only.
+
+        Raises DiskFull.
+        """
+        self._admit(size, self.reserve_bytes + waiting)
+
+    def admit_name(self) -> None:
+        """Take one change that makes something new. Raises DiskFull."""
+        self._admit(4096, self.reserve_bytes // 2)
+
+    def admit_removal(self) -> None:
+        """Take one change that removes something. Raises DiskFull."""
+        self._admit(0, self.reserve_bytes // 8)
+
+    def _admit(self, size: int, kept: int) -> None:
+        left = self._left - size
+        if left - kept < 64 << 20 or self._clock.monotonic() - self._checked_at > _RECHECK_S:
+            left = self.refresh() - size
+            if left < kept:
+                raise DiskFull(f"{self._directory}: the disk is full up to fusefs' reserve")
+        self._left = left

@@ -1,0 +1,537 @@
+"""The store: what the rooms above use of log, index and hints.
+
+One thread owns a Store. An act collects rows in a `Batch` and blocks through `add_block`, then
+calls `commit`: afterwards it survives the death of this process. `sync` makes every commit before
+it survive the machine's. `checkpoint` moves the index up to the log.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from blake3 import blake3
+
+from fusefs.base import failpoints
+from fusefs.base.clock import Clock
+from fusefs.config.options import StoreOptions
+from fusefs.errors import FusefsError, StoreDamaged, StoreError
+from fusefs.model import keys
+from fusefs.model.block import Block
+from fusefs.store import format, identity
+from fusefs.store.hints import Hints
+from fusefs.store.identity import StoreIdentity
+from fusefs.store.index import Batch, Index, MapFull, Snapshot
+from fusefs.store.log import Buffer, Log, Position
+from fusefs.store.recovery import Replay, replay
+from fusefs.store.space import Space
+
+#: Enough for a checkpoint of some 10 ms (measured: 4 ms for 1 000 acts at a million files).
+CHECKPOINT_BATCHES = 1000
+#: Bounds what a mount after a crash must read and hash, to about a tenth of a second.
+CHECKPOINT_BYTES = 128 << 20
+#: `commit` itself makes the checkpoint where nobody else did by then.
+_OVERDUE = 4
+_OPEN_SEGMENTS = 64
+_CACHE_BYTES = 32 << 20
+
+
+class Counters(msgspec.Struct):
+    """The highest numbers given out so far, and how many inodes there are."""
+
+    ino: int = 2
+    block: int = 0
+    cookie: int = 2  # 1 and 2 are those of . and ..
+    inodes: int = 0
+
+
+@dataclass(frozen=True)
+class StoreStatistics:
+    """Where the store stands. Counts are since this process opened it, unless said otherwise."""
+
+    position: Position
+    checkpoint: Position
+    checkpoints: int
+    batches: int
+    blocks_written: int
+    bytes_written: int
+    dedup_hits: int
+    dedup_bytes: int
+    syncs: int
+    replay: Replay
+    inodes: int
+    damaged_reads: int
+
+
+class Store:
+    """An open store, writable. Make one with `Store.open`."""
+
+    def __init__(self, path: Path, clock: Clock, lock: int) -> None:
+        self.path = path
+        self.clock = clock
+        self._lock = lock
+        self.identity = identity.read(path)
+        self._compress = self.identity.compression == "zstd"
+        self._segments = path / "segments"
+        self.space = Space(path, clock)
+        self._index = Index(path / "index")
+        self.get = self._index.get
+        self.counters = self._read_counters()
+        self._checkpoint = self._read_position()
+        self.replay = self._replay()
+        self._log = Log(self._segments, self.identity.uuid_bytes, self.replay.end, clock)
+        self._hints = Hints(path / "hints")
+        self._files: OrderedDict[int, _SegmentFile] = OrderedDict()
+        self._cache = _BlockCache(_CACHE_BYTES)
+        self._batches_since = self.replay.batches
+        self._bytes_since = 0
+        self.synced_bytes = 0
+        self._checkpoints = self._batches = self._syncs = self._damaged_reads = 0
+        self._blocks_written = self._bytes_written = self._dedup_hits = self._dedup_bytes = 0
+        self.on_damage: Callable[[int, str], None] = lambda number, why: None
+        if self.replay.batches or self.replay.cut_bytes:
+            self.checkpoint()
+
+    # -- opening and closing
+
+    @classmethod
+    def init(
+        cls, path: Path, options: StoreOptions, *, clock: Clock, mountpoint: str | None = None
+    ) -> StoreIdentity:
+        """Make a new, empty store. Raises StoreExists, StoreReadOnly, DiskFull, StoreError."""
+        made = identity.create(path, options, clock.time_ns(), mountpoint)
+        (path / "segments").mkdir(mode=0o700)
+        (path / "index").mkdir(mode=0o700)
+        Index(path / "index").close()
+        identity.write(path, made)
+        return made
+
+    @classmethod
+    def open(cls, path: Path, *, clock: Clock) -> "Store":
+        """Open the store for writing, replaying what its last checkpoint lacks.
+
+        Raises NotAStore, FormatTooNew, StoreLocked, StoreReadOnly, IndexSpace, StoreDamaged.
+        """
+        identity.read(path)
+        lock = identity.lock(path)
+        try:
+            return cls(path, clock, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @staticmethod
+    def peek(path: Path) -> StoreIdentity:
+        """What the store is, without opening it. Raises NotAStore, FormatTooNew, StoreDamaged."""
+        return identity.read(path)
+
+    def close(self) -> None:
+        """Checkpoint, seal and unlock. Also unlocks when the disk refuses, and raises then."""
+        try:
+            self._log.seal()
+            self.checkpoint()
+            self._hints.close()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of everything as it stands: what a crash would leave."""
+        self._log.abandon()
+        self._index.close()
+        self._files.clear()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # -- acts
+
+    def batch(self) -> Batch:
+        return Batch(self._index)
+
+    def commit(self, batch: Batch) -> None:
+        """Make the act happen: one record in the log, its rows in the index.
+
+        Raises DiskFull or StoreError, and nothing has happened then.
+        """
+        rows = batch.rows
+        if not rows:
+            return
+        record = format.pack_batch(rows)
+        log = self._log
+        try:
+            log.reserve(len(record))
+            log.stage(record)
+            log.flush()
+        except FusefsError:
+            log.drop_staged()
+            raise
+        self._apply(rows)
+        self._batches += 1
+        self._batches_since += 1
+        if (
+            self._batches_since >= CHECKPOINT_BATCHES * _OVERDUE
+            or log.appended_bytes - self._bytes_since >= CHECKPOINT_BYTES * _OVERDUE
+        ):
+            self.checkpoint()
+
+    def _apply(self, rows: dict[bytes, bytes | None]) -> None:
+        try:
+            self._index.apply(rows)
+        except MapFull:
+            self._rebuild_transaction(grow=True)
+
+    def _rebuild_transaction(self, *, grow: bool) -> None:
+        """Throw away an unusable transaction; the log knows everything that was in it."""
+        self._index.restart(grow=grow)
+        self.get = self._index.get
+        while True:
+            try:
+                replay(
+                    self._segments, self.identity.uuid_bytes, self._checkpoint, self._index.apply,
+                    cut=False,
+                )  # fmt: skip
+                return
+            except MapFull:
+                self._index.restart(grow=True)
+                self.get = self._index.get
+
+    # -- blocks
+
+    def add_block(self, batch: Batch, data: Buffer) -> int:
+        """The number of a block with this content, written if it is new.
+
+        The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
+        """
+        digest = blake3(data).digest()
+        number = self._hints.get(digest)
+        if number is not None:
+            row = batch.get(keys.block(number))
+            if row is not None:
+                block = Block.unpack(row)
+                if block.digest == digest and block.length == len(data):
+                    self._dedup_hits += 1
+                    self._dedup_bytes += len(data)
+                    return number
+        return self._write_block(batch, data, digest)
+
+    def _write_block(self, batch: Batch, data: Buffer, digest: bytes) -> int:
+        codec, payload = format.encode(data, self._compress)
+        number = self.counters.block = self.counters.block + 1
+        log = self._log
+        try:
+            at = log.reserve(format.BLOCK_OVERHEAD + len(payload))
+            offset = at.offset + format.BLOCK_OVERHEAD
+            log.note_block(format.SealedBlock(number, offset, len(payload)))
+            log.stage(format.pack_block(number, codec, len(data), digest, len(payload)), payload)
+        except FusefsError:
+            log.drop_staged()
+            raise
+        block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0)
+        batch.put(keys.block(number), block.pack())
+        self._hints.put(digest, number)
+        self._blocks_written += 1
+        self._bytes_written += len(payload)
+        return number
+
+    def change_refs(self, batch: Batch, number: int, by: int) -> None:
+        """Add `by` to the references of a block. Raises StoreDamaged if there is none such."""
+        block = self._block(batch, number)
+        if block.refs + by < 0:
+            raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
+        batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
+
+    def _block(self, source: "Batch | Index", number: int) -> Block:
+        row = source.get(keys.block(number))
+        if row is None:
+            raise StoreDamaged(f"block {number} is not in the index: run fusefs fsck")
+        return Block.unpack(row)
+
+    def read_block(self, number: int) -> Buffer:
+        """The content of a block, verified. May wait for the disk. Raises StoreDamaged."""
+        cached = self._cache.get(number)
+        return cached if cached is not None else self.locate(number)()
+
+    def read_block_if_warm(self, number: int) -> Buffer | None:
+        """Like `read_block`, but None where the disk would have to be waited for."""
+        cached = self._cache.get(number)
+        return cached if cached is not None else self.locate(number).read_if_warm()
+
+    def locate(self, number: int) -> "ColdBlock":
+        """How to read a block later, perhaps in another thread. Raises StoreDamaged."""
+        block = self._block(self._index, number)
+        return ColdBlock(self, number, block, self._open_segment(block.segment))
+
+    def prefetch(self, number: int) -> None:
+        """Tell the kernel that the block is wanted soon."""
+        cold = self.locate(number)
+        os.posix_fadvise(
+            cold.file.descriptor, cold.block.offset, cold.block.stored, os.POSIX_FADV_WILLNEED
+        )
+
+    def note_damage(self, number: int, block: Block) -> StoreDamaged:
+        """Count and report a block that does not verify; returns the error to raise."""
+        self._damaged_reads += 1
+        where = f"segment {format.segment_name(block.segment)} at byte {block.offset}"
+        self.on_damage(number, where)
+        return StoreDamaged(f"block {number} in {where} does not match its hash")
+
+    def keep_in_memory(self, number: int, content: Buffer) -> None:
+        """Remember the verified content of a block for the next readers."""
+        self._cache.put(number, content)
+
+    def _open_segment(self, number: int) -> "_SegmentFile":
+        file = self._files.get(number)
+        if file is not None:
+            self._files.move_to_end(number)
+            return file
+        file = _SegmentFile(self._segments / format.segment_name(number))
+        self._files[number] = file
+        if len(self._files) > _OPEN_SEGMENTS:
+            self._files.popitem(last=False)
+        return file
+
+    # -- durability
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """Appended bytes that a power cut could take."""
+        return self._log.appended_bytes - self.synced_bytes
+
+    @property
+    def appended_bytes(self) -> int:
+        """All bytes appended by this process; a mark to compare with."""
+        return self._log.appended_bytes
+
+    def sync(self) -> None:
+        """Make all commits so far durable. May run in a thread beside the owner.
+
+        Raises StoreError, and at every later call, if the disk refused.
+        """
+        mark = self._log.appended_bytes
+        self._log.sync()
+        self.synced_bytes = max(self.synced_bytes, mark)
+        self._syncs += 1
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether enough was appended since the last checkpoint, apart from its age."""
+        return (
+            self._batches_since >= CHECKPOINT_BATCHES
+            or self._log.appended_bytes - self._bytes_since >= CHECKPOINT_BYTES
+        )
+
+    @property
+    def has_uncheckpointed(self) -> bool:
+        return self._batches_since > 0
+
+    def checkpoint(self) -> None:
+        """Move the index up to the log, durably.
+
+        Raises DiskFull or StoreError; commits go on from the log as it is.
+        """
+        self._log.flush()
+        failpoints.hit("checkpoint.begin")
+        self.sync()
+        position = self._log.position
+        books = {
+            "position": msgspec.msgpack.encode(position),
+            "counters": msgspec.msgpack.encode(self.counters),
+        }
+        try:
+            self._index.commit(books)
+        except MapFull:
+            self._rebuild_transaction(grow=True)
+            self._index.commit(books)
+        except StoreError:
+            self._rebuild_transaction(grow=False)
+            raise
+        finally:
+            self.get = self._index.get
+        self._checkpoint = position
+        self._batches_since = 0
+        self._bytes_since = self._log.appended_bytes
+        self._checkpoints += 1
+
+    def seal(self) -> None:
+        """End the current segment, so that it can be copied away whole."""
+        self._log.seal()
+
+    # -- looking
+
+    def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Rows from `start` on while keys begin with `prefix` (default: `start`)."""
+        return self._index.scan(start, prefix)
+
+    def covering(self, first: bytes, end: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """The row at or before `first` and all up to `end`, exclusive, with `prefix`."""
+        return self._index.covering(first, end, prefix)
+
+    def tail(self, end: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` rows before `end` with `prefix`, the last one first."""
+        return self._index.tail(end, prefix, limit)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """The rows as of the last checkpoint, for another thread. Keep it short."""
+        with self._index.snapshot() as view:
+            yield view
+
+    def refill_hints(self) -> Iterator[None]:
+        """Fill the hints again after an unclean stop, a slice at each step."""
+        if not self._hints.needs_refill:
+            return
+        last = 0
+        while rows := self._blocks_after(last):
+            yield from self._hints.refill(rows)
+            last = rows[-1][1]
+            self._hints.needs_refill = True
+            yield
+        self._hints.needs_refill = False
+
+    def _blocks_after(self, number: int, limit: int = 5000) -> list[tuple[bytes, int]]:
+        found = []
+        for key, row in self.scan(keys.block(number + 1), keys.BLOCK):
+            found.append((Block.unpack(row).digest, keys.number(key)))
+            if len(found) == limit:
+                break
+        return found
+
+    def statistics(self) -> StoreStatistics:
+        return StoreStatistics(
+            position=self._log.position,
+            checkpoint=self._checkpoint,
+            checkpoints=self._checkpoints,
+            batches=self._batches,
+            blocks_written=self._blocks_written,
+            bytes_written=self._bytes_written,
+            dedup_hits=self._dedup_hits,
+            dedup_bytes=self._dedup_bytes,
+            syncs=self._syncs,
+            replay=self.replay,
+            inodes=self.counters.inodes,
+            damaged_reads=self._damaged_reads,
+        )
+
+    # -- recovery
+
+    def _read_counters(self) -> Counters:
+        book = self._index.book("counters")
+        return msgspec.msgpack.decode(book, type=Counters) if book else Counters()
+
+    def _read_position(self) -> Position:
+        book = self._index.book("position")
+        return Position(*msgspec.msgpack.decode(book)) if book else Position(0, 0)
+
+    def _replay(self) -> Replay:
+        done = replay(
+            self._segments, self.identity.uuid_bytes, self._checkpoint, self._apply_replayed
+        )
+        return done
+
+    def _apply_replayed(self, rows: dict[bytes, bytes | None]) -> None:
+        counters = self.counters
+        for key, value in rows.items():
+            table = key[:1]
+            if table == keys.INODE:
+                had = self._index.get(key) is not None
+                counters.inodes += (value is not None) - had
+                counters.ino = max(counters.ino, keys.number(key))
+            elif table == keys.BLOCK:
+                counters.block = max(counters.block, keys.number(key))
+            elif table == keys.ORDER:
+                counters.cookie = max(counters.cookie, keys.second(key))
+        try:
+            self._index.apply(rows)
+        except MapFull:
+            self._rebuild_transaction(grow=True)
+
+
+class _SegmentFile:
+    """A segment open for reading, closed when its last user lets it go."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreDamaged(f"{path} cannot be opened: {error.strerror}") from error
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+class ColdBlock:
+    """A block on disk. Calling it reads and verifies; that may be done in any thread."""
+
+    __slots__ = ("_number", "_store", "block", "file")
+
+    def __init__(self, store: Store, number: int, block: Block, file: _SegmentFile) -> None:
+        self._store = store
+        self._number = number
+        self.block = block
+        self.file = file
+
+    def __call__(self) -> Buffer:
+        """The content. Raises StoreDamaged."""
+        try:
+            payload = self._read(0)
+        except OSError as error:
+            raise self._store.note_damage(self._number, self.block) from error
+        return self._verify(payload)
+
+    def read_if_warm(self) -> Buffer | None:
+        """The content, or None if it is not in the kernel's cache. Raises StoreDamaged."""
+        try:
+            payload = self._read(os.RWF_NOWAIT)
+        except OSError:
+            return None
+        return self._verify(payload) if len(payload) == self.block.stored else None
+
+    def _read(self, flags: int) -> memoryview:
+        buffer = bytearray(self.block.stored)
+        size = os.preadv(self.file.descriptor, [buffer], self.block.offset, flags)
+        return memoryview(buffer)[:size]
+
+    def _verify(self, payload: memoryview) -> Buffer:
+        block = self.block
+        plain = None
+        if len(payload) == block.stored:
+            plain = format.decode(block.codec, payload, block.length, block.digest)
+        if plain is None:
+            raise self._store.note_damage(self._number, block)
+        self._store.keep_in_memory(self._number, plain)
+        return plain
+
+
+class _BlockCache:
+    """Contents of blocks read last, verified, up to a number of bytes. Safe for one thread."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._blocks: OrderedDict[int, Buffer] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, number: int) -> Buffer | None:
+        content = self._blocks.get(number)
+        if content is not None:
+            try:
+                self._blocks.move_to_end(number)
+            except KeyError:
+                return None
+        return content
+
+    def put(self, number: int, content: Buffer) -> None:
+        with self._lock:
+            if number in self._blocks:
+                return
+            self._blocks[number] = content
+            self._bytes += len(content)
+            while self._bytes > self._limit:
+                self._bytes -= len(self._blocks.popitem(last=False)[1])
+

@@ -1,0 +1,629 @@
+"""The operations on names and attributes. Each one is a batch: it happens whole or not at all.
+
+What becomes of an object whose name is removed is not decided here: a `Removal`, handed in, puts
+it somewhere else in the same batch (the trash does), or frees it. An inode is freed when neither a
+live name nor a trashed one nor an open handle nor the kernel refers to it; until then a row in the
+orphan table remembers it over a crash.
+"""
+
+import stat
+from collections.abc import Iterator
+from errno import (
+    EEXIST,
+    EINVAL,
+    EISDIR,
+    ENAMETOOLONG,
+    ENODATA,
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EPERM,
+    ERANGE,
+)
+from typing import NamedTuple, Protocol
+
+from fusefs.errors import Refused
+from fusefs.model import dirent, keys
+from fusefs.model.dirent import Dirent
+from fusefs.model.entry import Cause
+from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
+from fusefs.store.index import Batch
+from fusefs.store.store import Store
+from fusefs.tree import acl
+from fusefs.tree.inodes import Inodes
+
+TRASH_NAME = b".trash"
+NAME_MAX = 255
+XATTR_SIZE_MAX = 64 << 10
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_RELATIME_NS = 24 * 3600 * 10**9
+
+
+class Caller(NamedTuple):
+    """Who makes a system call."""
+
+    uid: int
+    gid: int
+    pid: int
+
+
+class Removed(NamedTuple):
+    """A name that an act takes away: `inode` lost the name `name` in `parent`."""
+
+    parent: Inode
+    name: bytes
+    inode: Inode
+    cause: Cause
+    caller: Caller
+
+
+class Act(Batch):
+    """A batch that knows which inodes it changes: ``with tree.act() as act``.
+
+    Left without an error it is committed with the rows of the changed inodes; any error leaves
+    store and inodes as they were.
+    """
+
+    __slots__ = ("_changed", "_tree")
+
+    def __init__(self, tree: "Tree") -> None:
+        self._tree = tree
+        self._changed: dict[int, Inode] = {}
+        self.rows = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.rows[key] if key in self.rows else self._tree.store.get(key)
+
+    def change(self, *inodes: Inode) -> None:
+        """Say that the act changes these inodes."""
+        for inode in inodes:
+            self._changed[inode.ino] = inode
+
+    def __enter__(self) -> "Act":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                for inode in self._changed.values():
+                    self.rows[keys.inode(inode.ino)] = inode.pack()
+                self._tree.store.commit(self)
+                return
+        except BaseException:
+            self._undo()
+            raise
+        self._undo()
+
+    def _undo(self) -> None:
+        for inode in self._changed.values():
+            self._tree.inodes.reload(inode)
+
+
+class Removal(Protocol):
+    """What becomes of an object that lost a name."""
+
+    def removed(self, act: Act, what: Removed) -> None:
+        """Called inside the act, after the name's rows were deleted and `nlink` was lowered."""
+
+    def left_trash(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
+        """Called inside the act that renames `name` out of the directory `parent` of the trash."""
+
+    def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
+        """Called inside the act that deletes `name` from the directory `parent` of the trash."""
+
+    def directory_moved(self) -> None:
+        """Called after a live directory was renamed: paths have changed."""
+
+
+class Free:
+    """A removal without trash: what lost its last name is freed."""
+
+    def __init__(self, tree: "Tree") -> None:
+        self._tree = tree
+
+    def removed(self, act: Act, what: Removed) -> None:
+        self._tree.free_if_unnamed(act, what.inode)
+
+    def left_trash(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
+        """Never called: nothing is in the trash."""
+
+    def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
+        """Never called: nothing is in the trash."""
+
+    def directory_moved(self) -> None:
+        """Keeps no paths."""
+
+
+class Tree:
+    """The tree of a store. Call `format` once on a new one."""
+
+    def __init__(self, store: Store, *, noatime: bool = False) -> None:
+        self.store = store
+        self.inodes = Inodes(store)
+        self.inode = self.inodes.get
+        self.removal: Removal = Free(self)
+        self._noatime = noatime
+
+    def format(self, uid: int, gid: int) -> None:
+        """Make the root and the trash, if they are not there yet."""
+        if self.store.get(keys.inode(ROOT_INO)) is not None:
+            return
+        now = self.store.clock.time_ns()
+        mode = stat.S_IFDIR | 0o755
+        with self.act() as act:
+            for ino, flags in ((ROOT_INO, 0), (TRASH_INO, IN_TRASH)):
+                act.change(Inode(ino, mode, uid, gid, now, nlink=2, parent=ROOT_INO, flags=flags))
+            # By name only: a listing of the root does not show the trash.
+            trash = Dirent(TRASH_INO, stat.S_IFDIR, 0)
+            act.put(keys.name(ROOT_INO, TRASH_NAME), dirent.pack(trash))
+        self.store.counters.inodes += 2
+
+    def act(self) -> Act:
+        return Act(self)
+
+    # -- looking
+
+    def lookup(self, parent: int, name: bytes) -> Inode | None:
+        """The inode that `name` in `parent` stands for. Raises Refused(ENAMETOOLONG)."""
+        if len(name) > NAME_MAX:
+            raise Refused(ENAMETOOLONG)
+        row = self.store.get(keys.name(parent, name))
+        return self.inode(dirent.unpack(row).ino) if row is not None else None
+
+    def resolve(self, path: bytes) -> Inode:
+        """The inode at `path` from the root; symbolic links are not followed.
+
+        Raises Refused(ENOENT, ENOTDIR).
+        """
+        inode = self.inode(ROOT_INO)
+        for part in path.split(b"/"):
+            if part in (b"", b"."):
+                continue
+            if not inode.is_dir:
+                raise Refused(ENOTDIR)
+            found = self.lookup(inode.ino, part)
+            if found is None:
+                raise Refused(ENOENT)
+            inode = found
+        return inode
+
+    def path_of(self, directory: Inode) -> bytes:
+        """The path of a directory from the root, without a leading slash; empty for the root."""
+        parts: list[bytes] = []
+        while directory.ino != ROOT_INO:
+            parts.append(self.name_of(directory))
+            directory = self.inode(directory.parent)
+        return b"/".join(reversed(parts))
+
+    def name_of(self, directory: Inode) -> bytes:
+        """The name of a directory in its parent. Raises Refused(ENOENT) if it was removed."""
+        if directory.ino == TRASH_INO:
+            return TRASH_NAME
+        name = self.store.get(keys.directory(directory.ino))
+        if name is None:
+            raise Refused(ENOENT)
+        return name
+
+    def a_path_of(self, ino: int) -> bytes:
+        """One path of an inode, found the slow way; for reports."""
+        for key, row in self.store.scan(keys.ORDER):
+            found, _, name = dirent.unpack_listed(row)
+            if found == ino:
+                above = self.path_of(self.inode(keys.number(key)))
+                return above + b"/" + name if above else name
+        return b"inode %d" % ino
+
+    def listing(self, parent: int, after: int) -> Iterator[tuple[int, int, bytes, int]]:
+        """(ino, kind, name, cookie) of the names behind the cookie `after`, in a stable order."""
+        prefix = keys.ORDER + parent.to_bytes(8, "big")
+        for key, row in self.store.scan(keys.order(parent, after + 1), prefix):
+            ino, kind, name = dirent.unpack_listed(row)
+            yield ino, kind, name, keys.second(key)
+
+    def is_empty(self, directory: int) -> bool:
+        return next(self.listing(directory, 0), None) is None
+
+    def readlink(self, ino: int) -> bytes:
+        """Raises Refused(EINVAL) on anything but a symbolic link."""
+        target = self.store.get(keys.link(ino))
+        if target is None:
+            raise Refused(EINVAL)
+        return target
+
+    # -- making
+
+    def make(
+        self, parent_ino: int, name: bytes, mode: int, caller: Caller, *, rdev: int = 0,
+        target: bytes | None = None,
+    ) -> Inode:  # fmt: skip
+        """Make a file, directory, node, or symbolic link (to `target`) of the type in `mode`.
+
+        Raises Refused: ENAMETOOLONG, EEXIST, ENOENT (the parent was removed), EPERM (in the trash).
+        """
+        self.store.space.admit_name()
+        parent = self._open_for_names(parent_ino)
+        self._check_absent(parent, name)
+        now = self.store.clock.time_ns()
+        gid = caller.gid
+        is_dir = stat.S_ISDIR(mode)
+        if parent.mode & stat.S_ISGID:
+            gid = parent.gid
+            if is_dir:
+                mode |= stat.S_ISGID
+        counters = self.store.counters
+        counters.ino += 1
+        inode = Inode(
+            counters.ino, mode, caller.uid, gid, now, rdev=rdev, nlink=2 if is_dir else 1,
+            parent=parent.ino if is_dir else 0,
+        )  # fmt: skip
+        with self.act() as act:
+            act.change(inode, parent)
+            if target is not None:
+                act.put(keys.link(inode.ino), target)
+                inode.size = inode.stored_size = len(target)
+            elif parent.flags & HAS_XATTR:
+                self._inherit_acl(act, parent, inode)
+            self.put_name(act, parent, name, inode)
+            if is_dir:
+                parent.nlink += 1
+            parent.mtime = parent.ctime = now
+        counters.inodes += 1
+        self.inodes.add(inode)
+        return inode
+
+    def link(self, ino: int, parent_ino: int, name: bytes) -> Inode:
+        """Give an inode another name.
+
+        Raises Refused: as `make`, EPERM for directories and what is in the trash.
+        """
+        self.store.space.admit_name()
+        parent = self._open_for_names(parent_ino)
+        self._check_absent(parent, name)
+        inode = self.inode(ino)
+        if inode.is_dir or (inode.nlink == 0 and inode.trash_names):
+            raise Refused(EPERM)
+        if inode.nlink == 0:
+            raise Refused(ENOENT)
+        now = self.store.clock.time_ns()
+        with self.act() as act:
+            act.change(inode, parent)
+            inode.nlink += 1
+            inode.ctime = now
+            self.put_name(act, parent, name, inode)
+            parent.mtime = parent.ctime = now
+        return inode
+
+    # -- removing
+
+    def unlink(self, parent_ino: int, name: bytes, caller: Caller) -> Inode:
+        """Take a name of something that is no directory away. Raises Refused: ENOENT, EISDIR."""
+        return self._remove(parent_ino, name, caller, Cause.UNLINK)
+
+    def rmdir(self, parent_ino: int, name: bytes, caller: Caller) -> Inode:
+        """Take an empty directory away. Raises Refused: ENOENT, ENOTDIR, ENOTEMPTY."""
+        return self._remove(parent_ino, name, caller, Cause.RMDIR)
+
+    def _remove(self, parent_ino: int, name: bytes, caller: Caller, cause: Cause) -> Inode:
+        self.store.space.admit_removal()
+        parent = self.inode(parent_ino)
+        found, inode = self._find(parent, name)
+        if inode.ino == TRASH_INO:
+            raise Refused(EPERM, "the trash itself cannot be removed")
+        if inode.is_dir and cause is Cause.UNLINK:
+            raise Refused(EISDIR)
+        if not inode.is_dir and cause is Cause.RMDIR:
+            raise Refused(ENOTDIR)
+        if inode.is_dir and not self.is_empty(inode.ino):
+            raise Refused(ENOTEMPTY)
+        now = self.store.clock.time_ns()
+        with self.act() as act:
+            act.change(inode, parent)
+            self.delete_name(act, parent, name, found)
+            if parent.flags & IN_TRASH:
+                if inode.is_dir:
+                    parent.nlink -= 1
+                    inode.nlink = 0
+                self.removal.purged(act, parent, name, inode)
+            else:
+                self._lose_name(act, Removed(parent, name, inode, cause, caller), now)
+            parent.mtime = parent.ctime = now
+        return inode
+
+    def _lose_name(self, act: Act, what: Removed, now: int) -> None:
+        inode = what.inode
+        if inode.is_dir:
+            inode.nlink = 0
+            what.parent.nlink -= 1
+        else:
+            inode.nlink -= 1
+        self.removal.removed(act, what)
+        inode.ctime = now
+
+    def free_if_unnamed(self, act: Act, inode: Inode) -> None:
+        """Hand an inode that no name refers to any more to the reaper."""
+        if inode.nlink == 0 and inode.trash_names == 0:
+            act.put(keys.orphan(inode.ino), b"")
+            if inode.is_dir:
+                act.delete(keys.directory(inode.ino))
+
+    def orphans(self) -> list[int]:
+        """Inodes that wait for the reaper."""
+        return [keys.number(key) for key, _ in self.store.scan(keys.ORPHAN)]
+
+    def reap(self, ino: int) -> None:
+        """Free an orphan: its row, attributes and target. Its extents must be gone already."""
+        with self.act() as act:
+            for key, _ in self.store.scan(keys.XATTR + ino.to_bytes(8, "big")):
+                act.delete(key)
+            act.delete(keys.link(ino))
+            act.delete(keys.inode(ino))
+            act.delete(keys.orphan(ino))
+        self.store.counters.inodes -= 1
+        self.inodes.forget(ino)
+
+    # -- renaming
+
+    def rename(
+        self, old_parent_ino: int, old_name: bytes, new_parent_ino: int, new_name: bytes,
+        flags: int, caller: Caller,
+    ) -> Inode | None:  # fmt: skip
+        """Move a name; returns the inode that lost its name at the target, if any did.
+
+        Raises Refused: ENOENT, EEXIST (NOREPLACE), EINVAL (unknown flags, EXCHANGE with NOREPLACE),
+        EISDIR, ENOTDIR, ENOTEMPTY, EPERM (into the trash), ENAMETOOLONG.
+        """
+        exchange = flags == RENAME_EXCHANGE
+        if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
+            raise Refused(EINVAL)
+        self.store.space.admit_removal()
+        old_parent = self.inode(old_parent_ino)
+        new_parent = self._open_for_names(new_parent_ino)
+        if len(new_name) > NAME_MAX:
+            raise Refused(ENAMETOOLONG)
+        old, inode = self._find(old_parent, old_name)
+        target_row = self.store.get(keys.name(new_parent.ino, new_name))
+        target = self.inode(dirent.unpack(target_row).ino) if target_row else None
+        if TRASH_INO in (inode.ino, target.ino if target else 0):
+            raise Refused(EPERM, "the trash itself cannot be renamed or replaced")
+        if flags == RENAME_NOREPLACE and target:
+            raise Refused(EEXIST)
+        if target is None and exchange:
+            raise Refused(ENOENT)
+        if target is inode:
+            return None
+        target_row = target_row or b""
+        if exchange and old_parent.flags & IN_TRASH:
+            raise Refused(EPERM)
+        if target and not exchange:
+            self._check_replaceable(inode, target)
+        now = self.store.clock.time_ns()
+        with self.act() as act:
+            act.change(inode, old_parent, new_parent)
+            if target:
+                act.change(target)
+                self.delete_name(act, new_parent, new_name, dirent.unpack(target_row))
+                if not exchange:
+                    what = Removed(new_parent, new_name, target, Cause.RENAME, caller)
+                    self._lose_name(act, what, now)
+            self.delete_name(act, old_parent, old_name, old)
+            if target and exchange:
+                self.put_name(act, old_parent, old_name, target)
+                self._moved_dir(target, new_parent, old_parent)
+                target.ctime = now
+            if old_parent.flags & IN_TRASH:
+                self.removal.left_trash(act, old_parent, old_name, inode)
+            self.put_name(act, new_parent, new_name, inode)
+            self._moved_dir(inode, old_parent, new_parent)
+            inode.ctime = now
+            for parent in (old_parent, new_parent):
+                parent.mtime = parent.ctime = now
+        if inode.is_dir or (target and target.is_dir):
+            self.removal.directory_moved()
+        return None if exchange else target
+
+    @staticmethod
+    def _moved_dir(inode: Inode, old_parent: Inode, new_parent: Inode) -> None:
+        if inode.is_dir and old_parent is not new_parent:
+            inode.parent = new_parent.ino
+            old_parent.nlink -= 1
+            new_parent.nlink += 1
+
+    def _check_replaceable(self, inode: Inode, target: Inode) -> None:
+        if target.is_dir:
+            if not inode.is_dir:
+                raise Refused(EISDIR)
+            if not self.is_empty(target.ino):
+                raise Refused(ENOTEMPTY)
+        elif inode.is_dir:
+            raise Refused(ENOTDIR)
+
+    # -- attributes
+
+    def set_attributes(
+        self, inode: Inode, caller: Caller, *, mode: int | None = None, uid: int | None = None,
+        gid: int | None = None, atime: int | None = None, mtime: int | None = None,
+        ctime: int | None = None,
+    ) -> None:  # fmt: skip
+        """chmod, chown and utimensat. The kernel has checked the right to."""
+        self.store.space.admit_removal()
+        with self.act() as act:
+            act.change(inode)
+            if mode is not None:
+                inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(mode)
+                self._chmod_acl(act, inode)
+            if uid is not None:
+                inode.uid = uid
+            if gid is not None:
+                inode.gid = gid
+            if mode is None and (uid is not None or gid is not None) and not inode.is_dir:
+                self._drop_set_id(inode)
+            if atime is not None:
+                inode.atime = atime
+            if mtime is not None:
+                inode.mtime = mtime
+            inode.ctime = self.store.clock.time_ns() if ctime is None else ctime
+
+    @staticmethod
+    def _drop_set_id(inode: Inode) -> None:
+        """chown(2): the set-user-ID bit goes, and set-group-ID where it means execution."""
+        inode.mode &= ~stat.S_ISUID
+        if inode.mode & stat.S_IXGRP:
+            inode.mode &= ~stat.S_ISGID
+
+    def wrote(self, inode: Inode, *, is_privileged: bool) -> None:
+        """Note a write in memory: times, and set-ID bits unless the writer may keep them.
+
+        The index learns of it with the data, or through `flush_times`.
+        """
+        inode.mtime = inode.ctime = self.store.clock.time_ns()
+        if inode.mode & _SET_ID and not is_privileged and inode.is_file:
+            self._drop_set_id(inode)
+        self.inodes.pin(inode)
+
+    def accessed(self, inode: Inode) -> None:
+        """Note a read as relatime does: at most once a day, or after a change."""
+        if self._noatime:
+            return
+        atime = inode.atime
+        now = self.store.clock.time_ns()
+        if atime <= inode.mtime or atime <= inode.ctime or now - atime > _RELATIME_NS:
+            inode.atime = now
+            self.inodes.pin(inode)
+
+    def flush_times(self) -> None:
+        """Put what `wrote` and `accessed` noted into the index, for inodes without waiting data."""
+        settled = [i for i in self.inodes.pinned.values() if i.size == i.stored_size]
+        for start in range(0, len(settled), 500):
+            part = settled[start : start + 500]
+            with self.act() as act:
+                act.change(*part)
+            for inode in part:
+                self.inodes.unpin(inode)
+
+    # -- extended attributes
+
+    def get_xattr(self, ino: int, name: bytes) -> bytes:
+        """Raises Refused: ENODATA."""
+        inode = self.inode(ino)
+        value = self.store.get(keys.xattr(ino, name)) if inode.flags & HAS_XATTR else None
+        if value is None:
+            raise Refused(ENODATA)
+        return value
+
+    def list_xattr(self, ino: int) -> list[bytes]:
+        if not self.inode(ino).flags & HAS_XATTR:
+            return []
+        return [key[9:] for key, _ in self.store.scan(keys.XATTR + ino.to_bytes(8, "big"))]
+
+    def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
+        """Raises Refused: ERANGE (name), ENOSPC (value too large), EINVAL (not an ACL)."""
+        self.store.space.admit_name()
+        if len(name) > NAME_MAX:
+            raise Refused(ERANGE)
+        if len(value) > XATTR_SIZE_MAX:
+            raise Refused(28)
+        inode = self.inode(ino)
+        with self.act() as act:
+            act.change(inode)
+            if name in (acl.ACCESS, acl.DEFAULT):
+                self._set_acl(act, inode, name, value)
+            else:
+                act.put(keys.xattr(ino, name), value)
+            inode.flags |= HAS_XATTR
+            inode.ctime = self.store.clock.time_ns()
+
+    def remove_xattr(self, ino: int, name: bytes) -> None:
+        """Raises Refused: ENODATA."""
+        self.get_xattr(ino, name)
+        inode = self.inode(ino)
+        is_last = self.list_xattr(ino) == [name]
+        with self.act() as act:
+            act.change(inode)
+            act.delete(keys.xattr(ino, name))
+            if is_last:
+                inode.flags &= ~HAS_XATTR
+            inode.ctime = self.store.clock.time_ns()
+
+    def copy_xattrs(self, act: Act, source: Inode, target: Inode) -> None:
+        """Give `target` the extended attributes of `source`."""
+        for name in self.list_xattr(source.ino):
+            act.put(keys.xattr(target.ino, name), self.get_xattr(source.ino, name))
+            target.flags |= HAS_XATTR
+
+    def _set_acl(self, act: Act, inode: Inode, name: bytes, value: bytes) -> None:
+        try:
+            entries = acl.unpack(value)
+        except ValueError as error:
+            raise Refused(EINVAL, str(error)) from error
+        if name == acl.ACCESS:
+            inode.mode = inode.mode & ~0o777 | acl.permission_bits(entries)
+            if acl.is_minimal(entries):
+                act.delete(keys.xattr(inode.ino, name))
+                return
+        act.put(keys.xattr(inode.ino, name), value)
+
+    def _chmod_acl(self, act: Act, inode: Inode) -> None:
+        if inode.flags & HAS_XATTR:
+            value = self.store.get(keys.xattr(inode.ino, acl.ACCESS))
+            if value is not None:
+                changed = acl.with_mode(acl.unpack(value), inode.mode)
+                act.put(keys.xattr(inode.ino, acl.ACCESS), acl.pack(changed))
+
+    def _inherit_acl(self, act: Act, parent: Inode, inode: Inode) -> None:
+        value = self.store.get(keys.xattr(parent.ino, acl.DEFAULT))
+        if value is None:
+            return
+        entries = acl.inherit(acl.unpack(value), inode.mode)
+        inode.mode = inode.mode & ~0o777 | acl.permission_bits(entries)
+        if not acl.is_minimal(entries):
+            act.put(keys.xattr(inode.ino, acl.ACCESS), acl.pack(entries))
+            inode.flags |= HAS_XATTR
+        if inode.is_dir:
+            act.put(keys.xattr(inode.ino, acl.DEFAULT), value)
+            inode.flags |= HAS_XATTR
+
+    # -- pieces
+
+    def _open_for_names(self, ino: int) -> Inode:
+        parent = self.inode(ino)
+        if parent.flags & IN_TRASH:
+            raise Refused(EPERM, "nothing can be made in the trash by hand")
+        if parent.nlink == 0:
+            raise Refused(ENOENT)
+        return parent
+
+    def _check_absent(self, parent: Inode, name: bytes) -> None:
+        if len(name) > NAME_MAX:
+            raise Refused(ENAMETOOLONG)
+        if self.store.get(keys.name(parent.ino, name)) is not None:
+            raise Refused(EEXIST)
+
+    def _find(self, parent: Inode, name: bytes) -> tuple[Dirent, Inode]:
+        if len(name) > NAME_MAX:
+            raise Refused(ENAMETOOLONG)
+        row = self.store.get(keys.name(parent.ino, name))
+        if row is None:
+            raise Refused(ENOENT)
+        found = dirent.unpack(row)
+        return found, self.inode(found.ino)
+
+    def put_name(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> int:
+        """Put the rows of a name; returns its cookie. Counts and times are the caller's."""
+        counters = self.store.counters
+        counters.cookie = cookie = counters.cookie + 1
+        kind = stat.S_IFMT(inode.mode)
+        act.put(keys.name(parent.ino, name), dirent.pack(Dirent(inode.ino, kind, cookie)))
+        act.put(keys.order(parent.ino, cookie), dirent.pack_listed(inode.ino, kind, name))
+        if kind == stat.S_IFDIR:
+            act.put(keys.directory(inode.ino), name)
+        return cookie
+
+    @staticmethod
+    def delete_name(act: Act, parent: Inode, name: bytes, found: Dirent) -> None:
+        """Delete the rows of a name. Counts and times are the caller's."""
+        act.delete(keys.name(parent.ino, name))
+        act.delete(keys.order(parent.ino, found.cookie))
