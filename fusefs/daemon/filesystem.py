@@ -36,9 +36,7 @@ class Filesystem:
         self.is_referenced: Callable[[int], bool] = lambda ino: False
 
     @classmethod
-    def open(
-        cls, path: Path, options: MountOptions, clock: Clock | None = None
-    ) -> "Filesystem":
+    def open(cls, path: Path, options: MountOptions, clock: Clock | None = None) -> "Filesystem":
         """Open the store at `path`, recovering it if need be. Raises as `Store.open`."""
         store = Store.open(path, clock=clock or SystemClock())
         try:

@@ -43,7 +43,7 @@ class Extents:
         return found
 
     def store(self, act: Act, inode: Inode, pieces: list[tuple[int, bytes | bytearray]]) -> None:
-        """Make `pieces` (offset, bytes) blocks of the file; a gap behind its end becomes a hole."""
+        """Make `pieces` (offset, bytes) blocks of the file; gaps behind its end become holes."""
         new = [
             Extent(offset, len(data), self._store.add_block(act, data), 0)
             for offset, data in pieces
@@ -54,11 +54,9 @@ class Extents:
         """Lay `new` over the map; the stored size grows as far as they reach."""
         act.change(inode)
         stored = inode.stored_size
+        new = _with_holes(stored, new)
         start, end = new[0].offset, new[-1].end
         old: list[Extent] = []
-        if start > stored:
-            new = [Extent(stored, start - stored, HOLE, 0), *new]
-            start = stored
         if stored and start >= stored and new[0].block == HOLE:
             start = stored - 1  # to join the hole that may be there
         if start < stored:
@@ -113,3 +111,15 @@ class Extents:
         for number, change in references.items():
             if change:
                 self._store.change_refs(act, number, change)
+
+
+def _with_holes(stored: int, new: list[Extent]) -> list[Extent]:
+    """`new` with a hole in each of its gaps that lies behind the stored size."""
+    result: list[Extent] = []
+    position = stored
+    for one in new:
+        if one.offset > position:
+            result.append(Extent(position, one.offset - position, HOLE, 0))
+        result.append(one)
+        position = max(position, one.end)
+    return result

@@ -4,6 +4,7 @@ Waiting bytes are flushed by fsync, by close, by age, and when all files togethe
 the limit; whole blocks go at once. A flush that fails keeps the bytes and tells the caller.
 """
 
+import time
 from collections.abc import Callable
 from errno import EBADF, EFBIG, EPERM
 
@@ -23,6 +24,9 @@ SIZE_MAX = (1 << 63) - 1
 _READAHEAD = 4 << 20
 #: A log tail up to this is synced on the loop: a thread's round trip would take longer.
 _INLINE_SYNC = 256 << 10
+#: Small cold reads are made on the loop as well, while the disk lately answered this fast.
+_SMALL_READ = 64 << 10
+_INLINE_READ_S = 0.5e-3
 
 
 class OpenFile:
@@ -62,6 +66,7 @@ class Files:
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
         self._sync_lock = trio.Lock()
+        self._cold_read_s = 0.0  # moving average of small ones
 
     # -- handles
 
@@ -72,6 +77,7 @@ class Files:
         file = self._open.get(inode.ino)
         if file is None:
             file = self._open[inode.ino] = OpenFile(inode)
+            self._tree.inodes.held[inode.ino] = inode
         file.handles += 1
         if inode.nlink:
             file.is_live = True
@@ -159,6 +165,7 @@ class Files:
             self._tree.inodes.unpin(inode)
         if file.handles == 0:
             self._open.pop(inode.ino, None)
+            self._tree.inodes.held.pop(inode.ino, None)
 
     def _store_span(self, file: OpenFile, span: int) -> None:
         inode, waiting = file.inode, file.waiting
@@ -191,15 +198,15 @@ class Files:
         """Cut off or lengthen a file. Raises DiskFull, Refused(EFBIG)."""
         if size > SIZE_MAX:
             raise Refused(EFBIG)
+        if size > inode.stored_size:
+            self._store.space.admit_name()
+        else:
+            self._store.space.admit_removal()
         file = self._open.get(inode.ino)
         if file and file.waiting:
             before = file.waiting.size_bytes
             file.waiting.truncate(size)
             self.waiting_bytes += file.waiting.size_bytes - before
-        if size > inode.stored_size:
-            self._store.space.admit_name()
-        else:
-            self._store.space.admit_removal()
         inode.size = size
         self._tree.wrote(inode, is_privileged=is_privileged)
         self.extents.shrink(inode, size)
@@ -255,12 +262,24 @@ class Files:
         return result
 
     async def _part(self, part: Extent) -> Buffer:
-        content = self._store.read_block_if_warm(part.block)
-        if content is None:
-            content = await trio.to_thread.run_sync(self._store.locate(part.block))
-        if part.length == len(content):
-            return content
-        return memoryview(content)[part.skip : part.skip + part.length]
+        content = self._store.cached_block(part.block)
+        if content is not None:
+            if part.length == len(content):
+                return content
+            return memoryview(content)[part.skip : part.skip + part.length]
+        cold = self._store.locate(part.block)
+        found = cold.read_part(part.skip, part.length, no_wait=True)
+        if found is None:
+            started = time.perf_counter()
+            if part.length <= _SMALL_READ and self._cold_read_s < _INLINE_READ_S:
+                found = cold.read_part(part.skip, part.length)
+            else:
+                found = await trio.to_thread.run_sync(cold.read_part, part.skip, part.length)
+            if part.length <= _SMALL_READ:
+                took_s = time.perf_counter() - started
+                self._cold_read_s += (took_s - self._cold_read_s) / 8
+        assert found is not None  # only a read that does not wait finds nothing
+        return found
 
     def _read_ahead(self, file: OpenFile, end: int) -> None:
         """Ask the kernel for what a sequential reader wants next, a span at a time."""

@@ -42,6 +42,8 @@ class Index:
         except lmdb.Error as error:
             raise _translate(error, path) from error
         self._transaction: lmdb.Transaction
+        if not read_only:
+            self._grow_when_half_full()  # LMDB opens a larger one with no room to spare
         self._begin()
 
     def _begin(self) -> None:

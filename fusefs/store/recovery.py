@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusefs.base import durable, failpoints
-from fusefs.errors import StoreDamaged
+from fusefs.errors import StoreDamaged, StoreError
 from fusefs.store import format
 from fusefs.store.log import Position
 
@@ -54,8 +54,9 @@ def replay(
     """
     numbers = [n for n in list_segments(directory) if n >= max(start.segment, 1)]
     first = start.segment or (numbers[0] if numbers else 1)
-    if numbers and numbers != list(range(first, numbers[-1] + 1)):
-        missing = min(set(range(first, numbers[-1] + 1)) - set(numbers))
+    expected = range(first, max([start.segment, *numbers]) + 1)
+    if numbers and numbers != list(expected) or start.segment and not numbers:
+        missing = min(set(expected) - set(numbers))
         raise StoreDamaged(
             f"{directory / format.segment_name(missing)} is missing: the log cannot be replayed"
         )
@@ -66,9 +67,7 @@ def replay(
         path = directory / format.segment_name(number)
         with _mapped(path) as data:
             problem = None if offset else format.check_header(data, uuid, number)
-            if problem:
-                end = Position(number - 1, format.SEGMENT_SIZE)  # the one before ended whole
-            else:
+            if not problem:  # otherwise the log ends where the segment before ends
                 position = offset or format.HEADER_SIZE
                 for record in format.scan(data, position, verify_blocks=True):
                     if isinstance(record, format.Torn):
@@ -83,7 +82,8 @@ def replay(
                         blocks += 1
                 end = Position(number, position)
         if problem:
-            why = f"{path.name} at byte {end.offset}: {problem}"
+            where = end.offset if end.segment == number else 0
+            why = f"{path.name} at byte {where}: {problem}"
             size = _cut(directory, end, numbers) if cut else 0
             return Replay(end, batches, blocks, size, why)
     return Replay(end, batches, blocks)
@@ -108,6 +108,24 @@ class _mapped:
         # Records hold slices of the view; the map goes with the last of them.
         self._view = memoryview(b"")
         self._map = None
+
+
+def make_durable(directory: Path, start: Position) -> None:
+    """Sync the segments from `start` on, which a process that died may not have done.
+
+    The index must not know more than the disk has of the log. Raises StoreError.
+    """
+    try:
+        for number in list_segments(directory):
+            if number >= start.segment:
+                descriptor = os.open(directory / format.segment_name(number), os.O_RDONLY)
+                try:
+                    os.fdatasync(descriptor)
+                finally:
+                    os.close(descriptor)
+        durable.sync_directory(directory)
+    except OSError as error:
+        raise StoreError(f"{directory}: fdatasync failed ({error.strerror})") from error
 
 
 def _cut(directory: Path, end: Position, numbers: list[int]) -> int:

@@ -6,7 +6,6 @@ it survive the machine's. `checkpoint` moves the index up to the log.
 """
 
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,19 +20,20 @@ from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError
 from fusefs.model import keys
-from fusefs.model.block import Block
+from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
 from fusefs.store import format, identity
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import Batch, Index, MapFull, Snapshot
 from fusefs.store.log import Buffer, Log, Position
+from fusefs.store.reading import BlockCache, ColdBlock, SegmentFile
 from fusefs.store.recovery import Replay, replay
 from fusefs.store.space import Space
 
 #: Enough for a checkpoint of some 10 ms (measured: 4 ms for 1 000 acts at a million files).
 CHECKPOINT_BATCHES = 1000
-#: Bounds what a mount after a crash must read and hash, to about a tenth of a second.
-CHECKPOINT_BYTES = 128 << 20
+#: Bounds what a mount after a crash must read and hash, to about half a second.
+CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
 _OPEN_SEGMENTS = 64
@@ -85,8 +85,8 @@ class Store:
         self.replay = self._replay()
         self._log = Log(self._segments, self.identity.uuid_bytes, self.replay.end, clock)
         self._hints = Hints(path / "hints")
-        self._files: OrderedDict[int, _SegmentFile] = OrderedDict()
-        self._cache = _BlockCache(_CACHE_BYTES)
+        self._files: OrderedDict[int, SegmentFile] = OrderedDict()
+        self._cache = BlockCache(_CACHE_BYTES)
         self._batches_since = self.replay.batches
         self._bytes_since = 0
         self.synced_bytes = 0
@@ -230,7 +230,9 @@ class Store:
         except FusefsError:
             log.drop_staged()
             raise
-        block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0)
+        has_leaves = codec == RAW and len(data) > 2 * LEAF_SIZE
+        leaves = leaf_hashes(data) if has_leaves else b""
+        block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0, leaves)
         batch.put(keys.block(number), block.pack())
         self._hints.put(digest, number)
         self._blocks_written += 1
@@ -252,16 +254,18 @@ class Store:
 
     def read_block(self, number: int) -> Buffer:
         """The content of a block, verified. May wait for the disk. Raises StoreDamaged."""
-        cached = self._cache.get(number)
-        return cached if cached is not None else self.locate(number)()
+        content = self._cache.get(number)
+        if content is None:
+            content = self.locate(number).read()
+            assert content is not None
+        return content
 
-    def read_block_if_warm(self, number: int) -> Buffer | None:
-        """Like `read_block`, but None where the disk would have to be waited for."""
-        cached = self._cache.get(number)
-        return cached if cached is not None else self.locate(number).read_if_warm()
+    def cached_block(self, number: int) -> Buffer | None:
+        """The content of a block, if it is in memory."""
+        return self._cache.get(number)
 
-    def locate(self, number: int) -> "ColdBlock":
-        """How to read a block later, perhaps in another thread. Raises StoreDamaged."""
+    def locate(self, number: int) -> ColdBlock:
+        """How to read a block, perhaps later and in another thread. Raises StoreDamaged."""
         block = self._block(self._index, number)
         return ColdBlock(self, number, block, self._open_segment(block.segment))
 
@@ -283,12 +287,12 @@ class Store:
         """Remember the verified content of a block for the next readers."""
         self._cache.put(number, content)
 
-    def _open_segment(self, number: int) -> "_SegmentFile":
+    def _open_segment(self, number: int) -> SegmentFile:
         file = self._files.get(number)
         if file is not None:
             self._files.move_to_end(number)
             return file
-        file = _SegmentFile(self._segments / format.segment_name(number))
+        file = SegmentFile(self._segments / format.segment_name(number))
         self._files[number] = file
         if len(self._files) > _OPEN_SEGMENTS:
             self._files.popitem(last=False)
@@ -448,90 +452,3 @@ class Store:
             self._index.apply(rows)
         except MapFull:
             self._rebuild_transaction(grow=True)
-
-
-class _SegmentFile:
-    """A segment open for reading, closed when its last user lets it go."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        try:
-            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StoreDamaged(f"{path} cannot be opened: {error.strerror}") from error
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
-class ColdBlock:
-    """A block on disk. Calling it reads and verifies; that may be done in any thread."""
-
-    __slots__ = ("_number", "_store", "block", "file")
-
-    def __init__(self, store: Store, number: int, block: Block, file: _SegmentFile) -> None:
-        self._store = store
-        self._number = number
-        self.block = block
-        self.file = file
-
-    def __call__(self) -> Buffer:
-        """The content. Raises StoreDamaged."""
-        try:
-            payload = self._read(0)
-        except OSError as error:
-            raise self._store.note_damage(self._number, self.block) from error
-        return self._verify(payload)
-
-    def read_if_warm(self) -> Buffer | None:
-        """The content, or None if it is not in the kernel's cache. Raises StoreDamaged."""
-        try:
-            payload = self._read(os.RWF_NOWAIT)
-        except OSError:
-            return None
-        return self._verify(payload) if len(payload) == self.block.stored else None
-
-    def _read(self, flags: int) -> memoryview:
-        buffer = bytearray(self.block.stored)
-        size = os.preadv(self.file.descriptor, [buffer], self.block.offset, flags)
-        return memoryview(buffer)[:size]
-
-    def _verify(self, payload: memoryview) -> Buffer:
-        block = self.block
-        plain = None
-        if len(payload) == block.stored:
-            plain = format.decode(block.codec, payload, block.length, block.digest)
-        if plain is None:
-            raise self._store.note_damage(self._number, block)
-        self._store.keep_in_memory(self._number, plain)
-        return plain
-
-
-class _BlockCache:
-    """Contents of blocks read last, verified, up to a number of bytes. Safe for one thread."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._blocks: OrderedDict[int, Buffer] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, number: int) -> Buffer | None:
-        content = self._blocks.get(number)
-        if content is not None:
-            try:
-                self._blocks.move_to_end(number)
-            except KeyError:
-                return None
-        return content
-
-    def put(self, number: int, content: Buffer) -> None:
-        with self._lock:
-            if number in self._blocks:
-                return
-            self._blocks[number] = content
-            self._bytes += len(content)
-            while self._bytes > self._limit:
-                self._bytes -= len(self._blocks.popitem(last=False)[1])
-

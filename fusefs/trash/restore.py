@@ -74,7 +74,8 @@ class Restorer:
             raise NotPermitted(f"{_shown(path)} belongs to another user")
         standing = self._resolve(path)
         if standing is None:
-            self._move(mirror.parent, self._tree.name_of(mirror), path, None)
+            above = self._tree.inode(mirror.parent)
+            self._move(mirror.parent, self._tree.name_of(mirror), path, above)
             return [path]
         if not standing.is_dir:
             raise TargetExists(f"{_shown(path)} exists: give another place with --to")

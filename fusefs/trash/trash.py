@@ -84,6 +84,9 @@ class Trash:
     def directory_moved(self) -> None:
         self._mirrors.clear()
 
+    def undone(self) -> None:
+        self._mirrors.clear()
+
     # -- looking
 
     def entries(self) -> Iterator[Entry]:
@@ -146,7 +149,7 @@ class Trash:
         self._tree.put_name(act, above, name, mirror)
         above.nlink += 1
         act.change(above, mirror)
-        counters.inodes += 1
+        act.inodes_made += 1
         self._tree.inodes.add(mirror)
         return mirror
 
@@ -154,7 +157,11 @@ class Trash:
         if act.get(keys.name(above.ino, name)) is None:
             return name
         suffix = b".~%d~" % (self._store.counters.cookie + 1)
-        return name[: NAME_MAX - len(suffix)] + suffix
+        free = name[: NAME_MAX - len(suffix)] + suffix
+        while act.get(keys.name(above.ino, free)) is not None:  # someone's own name looks like that
+            suffix += b"~"
+            free = name[: NAME_MAX - len(suffix)] + suffix
+        return free
 
     # -- the way back
 

@@ -13,13 +13,15 @@ _KEPT = 20_000
 class Inodes:
     """Inodes by number, loaded on demand; the ones used last are kept.
 
-    `pinned` inodes carry what the index does not have yet (sizes, times) and are never let go.
+    `pinned` inodes carry what the index does not have yet (sizes, times); `held` ones belong to
+    open files. Neither are let go: a second object for an inode would know an older state.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: OrderedDict[int, Inode] = OrderedDict()
         self.pinned: dict[int, Inode] = {}
+        self.held: dict[int, Inode] = {}
 
     def get(self, ino: int) -> Inode:
         """Raises Refused(ENOENT) if there is none such."""
@@ -30,7 +32,7 @@ class Inodes:
         return self._load(ino)
 
     def _load(self, ino: int) -> Inode:
-        inode = self.pinned.get(ino)
+        inode = self.pinned.get(ino) or self.held.get(ino)
         if inode is None:
             row = self._store.get(keys.inode(ino))
             if row is None:
@@ -58,6 +60,7 @@ class Inodes:
         """The inode was freed."""
         self._kept.pop(ino, None)
         self.pinned.pop(ino, None)
+        self.held.pop(ino, None)
 
     def reload(self, inode: Inode) -> None:
         """Undo changes to the object after a batch that did not happen.

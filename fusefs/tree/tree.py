@@ -68,10 +68,11 @@ class Act(Batch):
     store and inodes as they were.
     """
 
-    __slots__ = ("_changed", "_tree")
+    __slots__ = ("_changed", "_tree", "inodes_made")
 
     def __init__(self, tree: "Tree") -> None:
         self._tree = tree
+        self.inodes_made = 0  # less those freed
         self._changed: dict[int, Inode] = {}
         self.rows = {}
 
@@ -87,20 +88,24 @@ class Act(Batch):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._undo()
+            return
+        counters = self._tree.store.counters
+        counters.inodes += self.inodes_made
         try:
-            if kind is None:
-                for inode in self._changed.values():
-                    self.rows[keys.inode(inode.ino)] = inode.pack()
-                self._tree.store.commit(self)
-                return
+            for inode in self._changed.values():
+                self.rows[keys.inode(inode.ino)] = inode.pack()
+            self._tree.store.commit(self)
         except BaseException:
+            counters.inodes -= self.inodes_made
             self._undo()
             raise
-        self._undo()
 
     def _undo(self) -> None:
         for inode in self._changed.values():
             self._tree.inodes.reload(inode)
+        self._tree.removal.undone()
 
 
 class Removal(Protocol):
@@ -117,6 +122,9 @@ class Removal(Protocol):
 
     def directory_moved(self) -> None:
         """Called after a live directory was renamed: paths have changed."""
+
+    def undone(self) -> None:
+        """Called after an act that did not happen: what was made in it is not there."""
 
 
 class Free:
@@ -136,6 +144,9 @@ class Free:
 
     def directory_moved(self) -> None:
         """Keeps no paths."""
+
+    def undone(self) -> None:
+        """Keeps nothing."""
 
 
 class Tree:
@@ -160,7 +171,7 @@ class Tree:
             # By name only: a listing of the root does not show the trash.
             trash = Dirent(TRASH_INO, stat.S_IFDIR, 0)
             act.put(keys.name(ROOT_INO, TRASH_NAME), dirent.pack(trash))
-        self.store.counters.inodes += 2
+            act.inodes_made += 2
 
     def act(self) -> Act:
         return Act(self)
@@ -271,7 +282,7 @@ class Tree:
             if is_dir:
                 parent.nlink += 1
             parent.mtime = parent.ctime = now
-        counters.inodes += 1
+            act.inodes_made += 1
         self.inodes.add(inode)
         return inode
 
@@ -362,7 +373,7 @@ class Tree:
             act.delete(keys.link(ino))
             act.delete(keys.inode(ino))
             act.delete(keys.orphan(ino))
-        self.store.counters.inodes -= 1
+            act.inodes_made -= 1
         self.inodes.forget(ino)
 
     # -- renaming

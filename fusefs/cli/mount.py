@@ -1,0 +1,104 @@
+"""fusefs mount: serve a store on a mountpoint."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from fusefs.cli import output
+from fusefs.cli.arguments import Json
+from fusefs.errors import UsageError
+
+
+def mount(
+    store: Annotated[
+        str | None, typer.Argument(metavar="STORE", help="The store.", show_default=False)
+    ] = None,
+    mountpoint: Annotated[
+        str | None, typer.Argument(metavar="MNT", help="An empty directory.", show_default=False)
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("-o", metavar="OPT[,OPT...]", help="Mount options, see above."),
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", "-f", help="Stay; log to stderr. For services.")
+    ] = False,
+    instance: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Take all from /etc/fusefs/NAME.conf. For services."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Mount a store.
+
+    Returns when MNT answers. A mount that a dead daemon left on MNT is cleared, and what it had
+    written is recovered; there is no repair step. The log is STORE/daemon.log.
+
+    \b
+    Mount options:
+      ro, noatime, allow_other, nosuid, nodev, noexec, sync
+                      as in mount(8) and fuse(8)
+      show_trash      list .trash in the root directory
+      writeback_cache let the kernel collect small writes
+      noacl           no POSIX access control lists
+      dirty_limit=MiB memory for data that is not yet written out (64)
+
+    \b
+    Example:
+      fusefs mount /srv/store ~/mnt
+      fusefs mount -o allow_other,noatime /srv/store /data
+    """
+    texts = options or []
+    if instance is not None:
+        if store is not None:
+            raise UsageError("give STORE and MNT or --instance NAME, not both")
+        from fusefs.cli.instance import load
+
+        known = load(instance)
+        store, mountpoint, texts = known.store, known.mountpoint, [known.options, *texts]
+    if store is None or mountpoint is None:
+        raise UsageError("give STORE and MNT: fusefs mount STORE MNT")
+    pid = mount_store(store, mountpoint, texts, foreground=foreground)
+    if as_json and not foreground:
+        output.as_json({"store": store, "mountpoint": mountpoint, "pid": pid})
+
+
+def mount_store(
+    store: str, mountpoint: str, options: Sequence[str], *, foreground: bool = False
+) -> int:
+    """Mount, and return the daemon's pid; in the foreground return when it is unmounted.
+
+    Raises whatever is wrong with store, mountpoint, options or FUSE; nothing has changed then.
+    """
+    from fusefs.config.options import MountOptions
+    from fusefs.daemon.launch import start_in_background
+    from fusefs.daemon.target import real_path
+
+    parsed = MountOptions.parse(options)
+    source, target = real_path(store), real_path(mountpoint)
+    debug = bool(os.environ.get("FUSEFS_DEBUG"))
+
+    def serve(ready: Callable[[], None]) -> None:
+        from fusefs.daemon.daemon import run_daemon
+
+        run_daemon(source, target, parsed, ready)
+
+    def serve_in_background(ready: Callable[[], None]) -> None:
+        from fusefs.daemon.logs import catch_stderr, log_to_file
+
+        def serving() -> None:
+            catch_stderr(source)
+            ready()
+
+        log_to_file(source, debug=debug)
+        serve(serving)
+
+    if not foreground:
+        return start_in_background(serve_in_background)
+    from fusefs.daemon.logs import log_to_stderr
+
+    log_to_stderr(debug=debug)
+    serve(lambda: None)
+    return os.getpid()

@@ -1,0 +1,153 @@
+"""fusefs status: one screen about a store and its mount."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fusefs.cli import output
+from fusefs.cli.arguments import Json, Target
+from fusefs.cli.output import printable, size
+
+if TYPE_CHECKING:
+    from fusefs.daemon.target import Target as Place
+
+Record = dict[str, Any]
+
+
+def status(
+    target: Target = ".",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it live.")] = False,
+    interval_s: Annotated[
+        float, typer.Option("--interval", "-n", metavar="SECONDS", min=0.1, help="With --watch.")
+    ] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Show space, trash, log and errors.
+
+    \b
+    Example:
+      fusefs status ~/mnt
+      fusefs status --watch /srv/store
+    """
+    from fusefs.daemon.target import resolve
+
+    place = resolve(target)
+    if not watch:
+        _print(read(place), as_json)
+    elif as_json or not sys.stdout.isatty():
+        _repeat(place, interval_s, as_json)
+    else:
+        _live(place, interval_s)
+
+
+def read(place: "Place") -> Record:
+    """The status of a store with its `state`: mounted, dead (its daemon is) or not mounted."""
+    from fusefs.daemon.surface import reach
+
+    with reach(place.store) as surface:
+        record = surface.status()
+    if record["mountpoint"]:
+        return {"state": "mounted", **record}
+    state = "dead" if place.mountpoint else "not mounted"
+    return {"state": state, **record, "mountpoint": place.mountpoint and str(place.mountpoint)}
+
+
+def screen(record: Record) -> list[tuple[str, str]]:
+    """The record as lines for people."""
+    errors = [f"{record['damaged_reads']} damaged reads"] if record["damaged_reads"] else []
+    if record["cut_bytes"]:
+        errors.append(f"{size(record['cut_bytes'])} of the log did not verify and were set aside")
+    return [
+        ("store", f"{printable(record['store'])}  ({record['uuid']})"),
+        ("mount", printable(_mount(record))),
+        *space(record),
+        (
+            "not yet on disk",
+            f"{size(record['waiting_bytes'])} in memory,"
+            f" {size(record['unsynced_bytes'])} written but not synced",
+        ),
+        (
+            "log",
+            f"segment {record['log_segment']} at {record['log_offset']},"
+            f" {record['checkpoints']} checkpoints, {record['replayed_records']} records replayed",
+        ),
+        (
+            "since the start",
+            f"{size(record['bytes_written'])} written in {record['blocks_written']} blocks,"
+            f" {size(record['dedup_bytes'])} were there already, {record['syncs']} syncs",
+        ),
+        ("errors", "; ".join(errors) or "none"),
+    ]
+
+
+def space(record: Record) -> list[tuple[str, str]]:
+    """What the space is used for, as lines for people."""
+    return [
+        (
+            "files",
+            f"{size(record['live_bytes'])} in {record['files']} files"
+            f" and {record['directories']} directories",
+        ),
+        ("trash", f"{size(record['trash_bytes'])} in {record['trash_entries']} entries"),
+        (
+            "blocks",
+            f"{size(record['stored_bytes'])} needed, {size(record['garbage_bytes'])} not any more,"
+            f" in {record['segments']} segments",
+        ),
+        (
+            "saved",
+            f"{size(record['dedup_saved_bytes'])} by sharing equal blocks,"
+            f" {size(record['compression_saved_bytes'])} by compression",
+        ),
+        (
+            "disk",
+            f"{size(record['disk_free_bytes'])} free,"
+            f" the last {size(record['reserve_bytes'])} of it kept in reserve",
+        ),
+    ]
+
+
+def _mount(record: Record) -> str:
+    if record["state"] == "mounted":
+        since = record["started"][:19].replace("T", " ")
+        return f"{record['mountpoint']}, by process {record['pid']} since {since} UTC"
+    if record["state"] == "dead":
+        store, mountpoint = record["store"], record["mountpoint"]
+        return f"{mountpoint} is DEAD: 'fusefs mount {store} {mountpoint}' brings it back"
+    return "not mounted"
+
+
+def _print(record: Record, as_json: bool) -> None:
+    if as_json:
+        output.as_json(record)
+    else:
+        output.fields(screen(record))
+
+
+def _repeat(place: "Place", interval_s: float, as_json: bool) -> None:
+    """For a pipe: one record after the other, until interrupted or the reader has gone."""
+    while True:
+        _print(read(place), as_json)
+        output.line("")
+        sys.stdout.flush()
+        time.sleep(interval_s)
+
+
+def _live(place: "Place", interval_s: float) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    def draw() -> Group:
+        grid = Table.grid(padding=(0, 2))
+        for name, value in screen(read(place)):
+            grid.add_row(Text(name, style="dim"), Text(value))
+        return Group(grid, Text(f"{time.strftime('%H:%M:%S')}, Ctrl-C ends", style="dim"))
+
+    with Live(draw(), auto_refresh=False, screen=True) as live:
+        while True:
+            time.sleep(interval_s)
+            live.update(draw(), refresh=True)

@@ -1,0 +1,83 @@
+"""fusefs umount: unmount, and return when everything is durable."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusefs.cli import output
+from fusefs.cli.arguments import Json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: The daemon has at most its dirty limit to write; a slow disk may take minutes for it.
+DRAIN_TIMEOUT_S = 600.0
+
+
+def umount(
+    path: Annotated[
+        str, typer.Argument(metavar="MNT", help="The mountpoint, a path below it, or the store.")
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Cut off programs that still use it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Unmount; when this returns everything is durable.
+
+    Also clears the mount that a dead daemon has left.
+
+    \b
+    Example:
+      fusefs umount ~/mnt
+    """
+    from fusefs.daemon.mountpoint import unmount
+    from fusefs.daemon.target import resolve
+    from fusefs.daemon.writer import wait_until_released, writer_of
+    from fusefs.errors import NotMounted
+
+    target = resolve(path)
+    if target.mountpoint is None:
+        raise NotMounted(f"{target.store} is not mounted")
+    pid = writer_of(target.store)
+    if pid is None:
+        unmount(target.mountpoint, lazy=True)
+    else:
+        _ask_and_unmount(target.store, target.mountpoint, force)
+        if force or _was_last(target.store):
+            wait_until_released(target.store, pid, DRAIN_TIMEOUT_S)
+    if as_json:
+        output.as_json(
+            {
+                "store": str(target.store),
+                "mountpoint": str(target.mountpoint),
+                "was_dead": pid is None,
+            }
+        )
+
+
+def _ask_and_unmount(store: "Path", mountpoint: "Path", force: bool) -> None:
+    from fusefs.daemon.client import Client
+    from fusefs.daemon.mountpoint import unmount
+    from fusefs.errors import DaemonFailed
+
+    client = Client.connect(store)
+    if client is None:
+        raise DaemonFailed(
+            f"the daemon of {mountpoint} does not answer: wait if it has just been stopped,"
+            f" or end it and run 'fusefs umount {mountpoint}' again"
+        )
+    with client:
+        client.status()  # a daemon that hangs shows it here, and soon
+        if force:
+            client.stop()
+        else:
+            client.flush()
+            unmount(mountpoint)
+
+
+def _was_last(store: "Path") -> bool:
+    """Whether no bind mount keeps the filesystem alive."""
+    from fusefs.daemon.mounttable import MountTable
+
+    return next(MountTable.read().of_store(store), None) is None

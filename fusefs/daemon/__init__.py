@@ -1,0 +1,20 @@
+"""The daemon: from a store and a mountpoint to a mount that serves, reports, and stops cleanly.
+
+Called by `cli` only. Knows how to find, ask, start and stop; never parses argv and never prints::
+
+    mounttable      what the kernel has mounted, read without touching any mount
+    mountpoint      may we mount there; clear a dead mount; unmount
+    target          whatever path a user has at hand -> store, mountpoint, path inside
+    launch          start in the background and wait until it answers or has failed
+    daemon          one mount from READY to the last checkpoint
+    notify          what systemd is told
+    logs            where log lines go
+    control         the socket in STORE: protocol and server
+    client          the other end of that socket
+    surface         the verbs on a store, whether a daemon has it or not
+    filesystem      assembles store, tree, files and trash
+    service         what the verbs answer, from a running filesystem
+
+What must stay true: a dead daemon never looks like an empty directory, nothing here waits on a
+mount without a deadline, and the socket exists only while its owner holds the lock of the store.
+"""

@@ -1,0 +1,121 @@
+"""A client of the control socket of a running daemon: the surface of its store.
+
+Synchronous, for the CLI. Every wait has a deadline, because a daemon may hang.
+"""
+
+import json
+import socket
+from base64 import b64encode
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fusefs.daemon.wire import decode_error, encode, socket_address
+from fusefs.errors import DaemonFailed, NotPermitted
+
+_ANSWER_TIMEOUT_S = 15.0
+#: For what waits on the disk: at most the dirty limit has to be written.
+_FLUSH_TIMEOUT_S = 300.0
+
+
+class Client:
+    """One connection; use it as a context manager. Its methods are those of `Surface`."""
+
+    def __init__(self, store: Path, connection: socket.socket) -> None:
+        self._store = store
+        self._connection = connection
+        self._replies = connection.makefile("rb")
+
+    @classmethod
+    def connect(cls, store: Path, timeout_s: float = _ANSWER_TIMEOUT_S) -> "Client | None":
+        """A client of the daemon that serves `store`; None if no one listens there.
+
+        Raises NotPermitted.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_s)
+        try:
+            with socket_address(store) as address:
+                connection.connect(address)
+        except PermissionError as error:
+            connection.close()
+            raise NotPermitted(
+                f"the daemon of {store} answers only the owner of the store and root"
+            ) from error
+        except OSError:
+            connection.close()
+            return None
+        return cls(store, connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._replies.close()
+        self._connection.close()
+
+    def status(self) -> dict[str, Any]:
+        """See `Surface.status`; so for the others."""
+        answer: dict[str, Any] = self._ask("status")
+        return answer
+
+    def df(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask("df")
+        return answer
+
+    def info(self, path: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask("info", path=_text(path))
+        return answer
+
+    def trash_list(self) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._ask("trash_list", timeout_s=_FLUSH_TIMEOUT_S)
+        return answer
+
+    def trash_restore(self, target: int | bytes, to: bytes | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask(
+            "trash_restore",
+            timeout_s=_FLUSH_TIMEOUT_S,
+            target=target if isinstance(target, int) else _text(target),
+            to=None if to is None else _text(to),
+        )
+        return answer
+
+    def checkpoint(self) -> None:
+        self._ask("checkpoint", timeout_s=_FLUSH_TIMEOUT_S)
+
+    def flush(self) -> None:
+        self._ask("flush", timeout_s=_FLUSH_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Have the daemon unmount and end, whoever still uses the mount; returns at once."""
+        self._ask("stop")
+
+    def _ask(self, verb: str, timeout_s: float = _ANSWER_TIMEOUT_S, **args: object) -> Any:
+        self._connection.settimeout(timeout_s)
+        try:
+            self._connection.sendall(encode({"verb": verb, "args": args}))
+            line = self._replies.readline()
+        except TimeoutError as error:
+            raise self._failed(f"does not answer within {timeout_s:.0f} s") from error
+        except OSError as error:
+            raise self._failed(f"went away ({error.strerror})") from error
+        if not line.endswith(b"\n"):
+            raise self._failed("went away while it was asked")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise decode_error(reply["error"])
+        return reply["result"]
+
+    def _failed(self, how: str) -> DaemonFailed:
+        return DaemonFailed(
+            f"the daemon of {self._store} {how}: look at {self._store}/daemon.log or its journal"
+        )
+
+
+def _text(path: bytes) -> str:
+    return b64encode(path).decode()

@@ -1,0 +1,197 @@
+"""The server of the control socket; `wire` says what is spoken.
+
+The socket has mode 0600, so its clients are the owner of the store and root; SO_PEERCRED says
+which, and the verbs that care are told. A request that is malformed, too long, too slow or whose
+client goes away ends its connection and nothing else.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+import trio
+
+from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, encode, encode_error, socket_address
+from fusefs.errors import FusefsError, UsageError
+
+if TYPE_CHECKING:
+    from fusefs.daemon.service import Service
+
+#: For one whole request to arrive, and for one reply to be taken.
+CLIENT_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 60.0
+#: Connections served at one time; more of them wait in the kernel's queue.
+MAX_CLIENTS = 16
+
+log = structlog.get_logger(__name__)
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True):
+    """One line from a client. `args` is decoded by the verb that it is for."""
+
+    verb: str
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class NoArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Of most verbs."""
+
+
+class InfoArguments(msgspec.Struct, forbid_unknown_fields=True):
+    path: bytes
+
+
+class RestoreArguments(msgspec.Struct, forbid_unknown_fields=True):
+    target: int | bytes
+    to: bytes | None = None
+
+
+class ControlServer:
+    """Answers the socket of one store, for as long as `serve` runs.
+
+    Make it and close it only while holding the lock of the store: a socket that is there already
+    was left by a daemon that died, and is replaced. `stop` is called by the verb of that name.
+    """
+
+    def __init__(self, store: Path, service: "Service", stop: Callable[[], None]) -> None:
+        self._store = store
+        self._service = service
+        self._stop = stop
+        self._socket = self._bind()
+        self._slots = trio.CapacityLimiter(MAX_CLIENTS)
+
+    def _bind(self) -> socket.socket:
+        with suppress(FileNotFoundError):
+            os.unlink(self._store / NAME)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        before = os.umask(0o177)
+        try:
+            with socket_address(self._store) as address:
+                listener.bind(address)
+        finally:
+            os.umask(before)
+        listener.listen(64)
+        return listener
+
+    def close(self) -> None:
+        """Take the socket away; new clients see at once that no one is there."""
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._store / NAME)
+
+    async def serve(self) -> None:
+        """Accept and answer until cancelled."""
+        listener = trio.socket.from_stdlib_socket(self._socket)
+        async with trio.open_nursery() as nursery:
+            while True:
+                token = object()
+                await self._slots.acquire_on_behalf_of(token)
+                try:
+                    connection, _ = await listener.accept()
+                except OSError as error:
+                    self._slots.release_on_behalf_of(token)
+                    log.warning("control socket cannot accept", error=str(error))
+                    await trio.sleep(0.1)
+                    continue
+                nursery.start_soon(self._talk, connection, token)
+
+    async def _talk(self, connection: trio.socket.SocketType, token: object) -> None:
+        """All requests of one client. A task boundary: what goes wrong here goes no further."""
+        try:
+            uid = peer_uid(connection)
+            stream = trio.SocketStream(connection)
+            pending = b""
+            while True:
+                line, pending = await _receive_line(stream, pending)
+                if line is None:
+                    break
+                reply = await self._answer(line, uid)
+                with trio.fail_after(REPLY_TIMEOUT_S):
+                    await stream.send_all(reply)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client went away, or stalls: its own loss
+        except _TooLong:
+            refusal = encode_error(UsageError(f"request longer than {MAX_REQUEST_BYTES} bytes"))
+            with trio.move_on_after(1), suppress(OSError, trio.BrokenResourceError):
+                await stream.send_all(refusal)
+        except Exception:
+            log.exception("control client failed")
+        finally:
+            connection.close()
+            self._slots.release_on_behalf_of(token)
+
+    async def _answer(self, line: bytes, uid: int) -> bytes:
+        try:
+            return encode({"result": await self._perform(line, uid)})
+        except FusefsError as error:
+            return encode_error(error)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            return encode_error(UsageError(f"malformed request: {error}"))
+        except Exception as error:
+            log.exception("control verb failed")
+            what = f"{type(error).__name__}: {error}"
+            return encode_error(FusefsError(f"the daemon failed ({what}): see its log"))
+
+    async def _perform(self, line: bytes, uid: int) -> object:
+        request = msgspec.json.decode(line, type=Request)
+        service = self._service
+        if request.verb == "info":
+            info = msgspec.json.decode(request.args, type=InfoArguments)
+            return service.info(info.path)
+        if request.verb == "trash_restore":
+            restore = msgspec.json.decode(request.args, type=RestoreArguments)
+            restored = service.trash_restore(restore.target, restore.to, uid)
+            await service.flush()
+            return restored
+        msgspec.json.decode(request.args, type=NoArguments)
+        match request.verb:
+            case "status":
+                return service.status()
+            case "df":
+                return service.df()
+            case "trash_list":
+                return service.trash_list()
+            case "checkpoint":
+                service.checkpoint()
+            case "flush":
+                await service.flush()
+            case "stop":
+                self._stop()
+            case _:
+                raise UsageError(f"the daemon knows no verb {request.verb!r}")
+        return None
+
+
+class _TooLong(Exception):
+    """The client sends a line without end."""
+
+
+async def _receive_line(stream: trio.SocketStream, pending: bytes) -> tuple[bytes | None, bytes]:
+    """The next line and what came after it; None at the end of the stream.
+
+    Raises TooSlowError, _TooLong, BrokenResourceError.
+    """
+    with trio.fail_after(CLIENT_TIMEOUT_S):
+        while b"\n" not in pending:
+            if len(pending) > MAX_REQUEST_BYTES:
+                raise _TooLong
+            received = await stream.receive_some(MAX_REQUEST_BYTES)
+            if not received:
+                return None, b""
+            pending += received
+    line, _, rest = bytes(pending).partition(b"\n")
+    if len(line) > MAX_REQUEST_BYTES:
+        raise _TooLong
+    return line, rest
+
+
+def peer_uid(connection: trio.socket.SocketType | socket.socket) -> int:
+    """The user at the other end of a unix socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("=iII", credentials)[1])

@@ -1,0 +1,121 @@
+"""The verbs on a store, the same whether a daemon serves it or nobody does.
+
+`reach` is the one way by which `cli` gets at a store. A store that a daemon serves is asked through
+its socket; any other is opened in this process, which recovers it and locks it meanwhile.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fusefs.daemon.client import Client
+from fusefs.daemon.writer import writer_of
+from fusefs.errors import DaemonFailed, StoreLocked
+
+if TYPE_CHECKING:
+    from fusefs.daemon.service import Service
+
+#: A JSON object; names in it are text with surrogate escapes for bytes that are not UTF-8.
+Record = dict[str, Any]
+
+#: How long a starting or draining daemon, or another verb, may keep the store from us.
+PATIENCE_S = 10.0
+_POLL_S = 0.02
+
+
+class Surface(Protocol):
+    """What can be asked of a store. Every method raises the classes of `fusefs.errors`."""
+
+    def status(self) -> Record:
+        """Counters, space, the log and the mount."""
+
+    def df(self) -> Record:
+        """Bytes of the store by what they are for."""
+
+    def info(self, path: bytes) -> Record:
+        """Inode, extents and blocks of `path`, which is relative to the root of the filesystem."""
+
+    def trash_list(self) -> list[Record]:
+        """The entries of the trash."""
+
+    def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
+        """Take an entry back, by id or path; durable when this returns. Never overwrites."""
+
+    def checkpoint(self) -> None:
+        """Bring the index on disk up to date with the log."""
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+
+
+class InProcess:
+    """A store that this process has opened for itself."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    def status(self) -> Record:
+        return self._service.status()
+
+    def df(self) -> Record:
+        return self._service.df()
+
+    def info(self, path: bytes) -> Record:
+        return self._service.info(path)
+
+    def trash_list(self) -> list[Record]:
+        return self._service.trash_list()
+
+    def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
+        return self._service.trash_restore(target, to, os.getuid())
+
+    def checkpoint(self) -> None:
+        self._service.checkpoint()
+
+    def flush(self) -> None:
+        """Nothing to do: no one writes, and closing the store makes its changes durable."""
+
+
+@contextmanager
+def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
+    """The surface of `store`, through its daemon or in this process.
+
+    Raises NotAStore and the like from opening; DaemonFailed when some process keeps the store
+    locked and does not answer within `patience_s`.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        if (client := Client.connect(store)) is not None:
+            with client:
+                yield client
+            return
+        if writer_of(store) is None:
+            try:
+                opened = _open_in_process(store)
+            except StoreLocked:
+                pass  # someone was faster: ask them
+            else:
+                surface, close = opened
+                try:
+                    yield surface
+                finally:
+                    close()
+                return
+        if time.monotonic() > deadline:
+            raise DaemonFailed(
+                f"{store} is locked by process {writer_of(store)}, which does not answer:"
+                f" wait, look at {store}/daemon.log, or end that process"
+            )
+        time.sleep(_POLL_S)
+
+
+def _open_in_process(store: Path) -> tuple[InProcess, Callable[[], None]]:
+    from fusefs.config.options import MountOptions
+    from fusefs.daemon.filesystem import Filesystem
+    from fusefs.daemon.service import Service
+
+    filesystem = Filesystem.open(store, MountOptions())
+    return InProcess(Service(filesystem, None)), filesystem.close

@@ -1,0 +1,73 @@
+"""The control socket of a running daemon, STORE/control.sock: where it is and what is said on it.
+
+One line of JSON each way, any number of requests on one connection, answered in order::
+
+    -> {"verb": "trash_restore", "args": {"target": "ZG9jcy9hLnR4dA==", "to": null}}
+    <- {"result": {...}}
+    <- {"error": {"class": "TargetExists", "message": "...", "exit_code": 32, "errno": 17}}
+
+Paths in requests are bytes, in base64; names in replies are text with surrogate escapes.
+
+The address of a unix socket has room for 108 bytes. Both ends therefore go through a descriptor of
+the store directory, /proc/self/fd/N/control.sock, so that STORE may lie as deep as it likes.
+
+`control` is the server and `client` the client; this module is what they agree on, and is quick to
+import because every verb of the CLI does it.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fusefs.errors import FusefsError
+
+NAME = "control.sock"
+#: Two paths of 4096 bytes in base64, with room around them.
+MAX_REQUEST_BYTES = 64 << 10
+
+
+def encode(message: object) -> bytes:
+    """One line, for either direction."""
+    # The standard library's encoder, because msgspec's refuses lone surrogates.
+    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+@contextmanager
+def socket_address(store: Path) -> Iterator[str]:
+    """An address for bind(2) and connect(2) to the socket of `store`; valid inside the block."""
+    directory = os.open(store, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{NAME}"
+    finally:
+        os.close(directory)
+
+
+def encode_error(error: FusefsError) -> bytes:
+    """The reply that `decode_error` makes the same error of."""
+    described = {
+        "class": type(error).__name__,
+        "message": str(error),
+        "exit_code": error.exit_code,
+        "errno": error.errno,
+    }
+    return encode({"error": described})
+
+
+def decode_error(described: dict[str, Any]) -> FusefsError:
+    """The error that a reply describes, as its own class; one that we do not know as the root's."""
+    name, message = described.get("class"), str(described.get("message"))
+    for kind in _tree(FusefsError):
+        if kind.__name__ == name:
+            error = kind.__new__(kind, message)
+            error.errno = described.get("errno", kind.errno)
+            return error
+    return FusefsError(message)
+
+
+def _tree(root: type[FusefsError]) -> Iterator[type[FusefsError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from _tree(kind)

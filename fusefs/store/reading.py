@@ -1,0 +1,133 @@
+"""Reading blocks back: verified each time they come from disk, kept in memory for a while.
+
+A block is verified whole, by its BLAKE3, or where only a little of it is wanted, by the hashes of
+the 64 KiB leaves that are touched (measured cold: 600 reads of 4 KiB a second without leaves).
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Protocol
+
+from fusefs.errors import StoreDamaged
+from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, Block, leaf_hashes
+from fusefs.store import format
+from fusefs.store.log import Buffer
+
+
+class Keeper(Protocol):
+    """What a cold block tells the store."""
+
+    def note_damage(self, number: int, block: Block) -> StoreDamaged:
+        """Count and report a block that does not verify; returns the error to raise."""
+
+    def keep_in_memory(self, number: int, content: Buffer) -> None:
+        """Remember the verified content of a block."""
+
+
+class SegmentFile:
+    """A segment open for reading, closed when its last user lets it go.
+
+    Twice: the kernel reads ahead on `descriptor`, and not on `random`, for readers of leaves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = self.random = -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.random = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            os.posix_fadvise(self.random, 0, 0, os.POSIX_FADV_RANDOM)
+        except OSError as error:
+            raise StoreDamaged(f"{path} cannot be opened: {error.strerror}") from error
+
+    def __del__(self) -> None:
+        for descriptor in (self.descriptor, self.random):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+class ColdBlock:
+    """A block on disk. Its methods may be called in any thread.
+
+    Each raises StoreDamaged; with `no_wait` it returns None where the disk would be waited for.
+    """
+
+    __slots__ = ("_keeper", "_number", "block", "file")
+
+    def __init__(self, keeper: Keeper, number: int, block: Block, file: SegmentFile) -> None:
+        self._keeper = keeper
+        self._number = number
+        self.block = block
+        self.file = file
+
+    def read(self, no_wait: bool = False) -> Buffer | None:
+        """The content."""
+        block = self.block
+        payload = self._pread(self.file.descriptor, block.offset, block.stored, no_wait)
+        return self._verify(payload) if payload is not None else None
+
+    def read_part(self, skip: int, length: int, no_wait: bool = False) -> Buffer | None:
+        """`length` bytes from `skip` of the content."""
+        block = self.block
+        if not block.leaves or length > block.length // 4:
+            content = self.read(no_wait)
+            return memoryview(content)[skip : skip + length] if content is not None else None
+        first = skip // LEAF_SIZE
+        last = -(-(skip + length) // LEAF_SIZE)
+        start, end = first * LEAF_SIZE, min(last * LEAF_SIZE, block.length)
+        part = self._pread(self.file.random, block.offset + start, end - start, no_wait)
+        if part is None:
+            return None
+        wanted = block.leaves[first * LEAF_HASH_SIZE : last * LEAF_HASH_SIZE]
+        if len(part) != end - start or leaf_hashes(part) != wanted:
+            raise self._keeper.note_damage(self._number, block)
+        return part[skip - start : skip - start + length]
+
+    def _pread(self, file: int, offset: int, size: int, no_wait: bool) -> memoryview | None:
+        buffer = bytearray(size)
+        try:
+            found = os.preadv(file, [buffer], offset, os.RWF_NOWAIT if no_wait else 0)
+        except OSError as error:
+            if no_wait:
+                return None
+            raise self._keeper.note_damage(self._number, self.block) from error
+        if found < size and no_wait:
+            return None
+        return memoryview(buffer)[:found]
+
+    def _verify(self, payload: memoryview) -> Buffer:
+        block = self.block
+        plain = None
+        if len(payload) == block.stored:
+            plain = format.decode(block.codec, payload, block.length, block.digest)
+        if plain is None:
+            raise self._keeper.note_damage(self._number, block)
+        self._keeper.keep_in_memory(self._number, plain)
+        return plain
+
+
+class BlockCache:
+    """Contents of blocks read last, verified, up to a number of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._kept: OrderedDict[int, Buffer] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, number: int) -> Buffer | None:
+        with self._lock:
+            content = self._kept.get(number)
+            if content is not None:
+                self._kept.move_to_end(number)
+        return content
+
+    def put(self, number: int, content: Buffer) -> None:
+        with self._lock:
+            if number in self._kept:
+                return
+            self._kept[number] = content
+            self._bytes += len(content)
+            while self._bytes > self._limit:
+                self._bytes -= len(self._kept.popitem(last=False)[1])

@@ -1,0 +1,43 @@
+"""A failpoint fails exactly when its plan says, and shows that it was reached."""
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+
+from fusefs.base import failpoints
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    yield
+    failpoints.disarm()
+
+
+def test_without_a_plan_nothing_is_counted() -> None:
+    failpoints.arm("")
+    failpoints.hit("a")
+    assert failpoints.hits() == {}
+
+
+def test_the_planned_time_fails_and_the_others_pass() -> None:
+    failpoints.arm("a=2:ENOSPC,b=1:EIO")
+    failpoints.hit("a")
+    with pytest.raises(OSError, match="failpoint a") as caught:
+        failpoints.hit("a")
+    assert caught.value.errno == errno.ENOSPC
+    failpoints.hit("a")
+    failpoints.hit("c")
+    assert failpoints.hits() == {"a": 3, "c": 1}
+
+
+def test_disarmed_nothing_fails() -> None:
+    failpoints.arm("a=1:EIO")
+    failpoints.disarm()
+    failpoints.hit("a")
+
+
+@pytest.mark.parametrize("plan", ["a", "a=1", "a=x:kill", "a=1:EWHAT", "a=:EIO", "=1:oops"])
+def test_a_plan_that_does_not_parse_is_refused(plan: str) -> None:
+    with pytest.raises(ValueError, match="expected NAME=COUNT"):
+        failpoints.arm(plan)

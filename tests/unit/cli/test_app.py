@@ -1,0 +1,114 @@
+"""Errors become one line and a number of their own."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from fusefs import errors
+from fusefs.cli import app as app_module
+from fusefs.cli.app import run
+from fusefs.errors import FusefsError, StoreLocked
+
+#: Classes that only group others or stand for anything.
+GROUPS = {"FusefsError", "StoreError", "MountError", "Refused"}
+
+
+def _tree(kind: type[FusefsError]) -> list[type[FusefsError]]:
+    return [kind, *(k for sub in kind.__subclasses__() for k in _tree(sub))]
+
+
+def test_every_error_has_an_exit_code_of_its_own() -> None:
+    codes = Counter(k.exit_code for k in _tree(FusefsError) if k.__name__ not in GROUPS)
+    assert [code for code, count in codes.items() if count > 1] == []
+    assert {1, 130, 141}.isdisjoint(codes)
+
+
+def test_the_drawing_of_the_tree_is_the_tree() -> None:
+    drawn = dict(re.findall(r"-- (\w+) +(?:E\w+|any) +(\d+)", errors.__doc__ or ""))
+    real = {k.__name__: str(k.exit_code) for k in _tree(FusefsError)}
+    for group in ("FusefsError", "StoreError", "MountError"):
+        del real[group]
+    assert drawn == real
+
+
+@pytest.mark.parametrize(
+    "kind", [k for k in _tree(FusefsError) if k.__name__ not in GROUPS], ids=lambda k: k.__name__
+)
+def test_an_error_is_one_line_and_its_exit_code(
+    kind: type[FusefsError], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise kind("the thing\nand the way out")
+
+    monkeypatch.setattr(app_module, "app", fail)
+    assert run(["status"]) == kind.exit_code
+    assert capsys.readouterr().err == "fusefs: the thing\\x0aand the way out\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 141, ""),
+        (ZeroDivisionError("x"), 1, "fusefs: unexpected ZeroDivisionError: x (details: --debug)\n"),
+    ],
+)
+def test_other_ends(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(app_module, "app", fail)
+    monkeypatch.setattr(app_module.os, "dup2", lambda *_: None)
+    assert run(["status"]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_traceback_only_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise StoreLocked("x")
+
+    monkeypatch.setattr(app_module, "app", fail)
+    monkeypatch.setenv("FUSEFS_DEBUG", "1")
+    run(["status"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["frobnicate"], ["status", "--frob"], ["mount"], ["mount", "a"], ["trash", "frob"], ["info"]],
+)
+def test_a_command_line_without_sense_is_one_line_and_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fusefs: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "verb",
+    "init,mount,umount,status,info,df,fsck,version,trash list,trash restore".split(","),
+)
+def test_every_verb_has_a_page_with_an_example_and_json(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*verb.split(), "--help"]) == 0
+    page = capsys.readouterr().out
+    assert f"  fusefs {verb}" in page.partition("Example:")[2]
+    assert "--json" in page
+
+
+def test_version_is_quick_to_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert run(["version", "--json"]) == 0
+    assert '"pyfuse3"' in capsys.readouterr().out

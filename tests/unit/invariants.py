@@ -1,0 +1,255 @@
+"""What must hold of every store at every moment, checked by reading all of its index.
+
+    problems(store)      a line for each broken invariant; what the tests assert to be empty
+    rows_in_log(store)   the index as the log alone would make it
+
+Written from the formats in fusefs.model alone, so that it does not repeat the code's own mistakes.
+"""
+
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from fusefs.model import dirent, entry, extent, keys
+from fusefs.model.block import Block
+from fusefs.model.entry import State
+from fusefs.model.extent import BLOCK_SIZE, HOLE
+from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
+from fusefs.store.log import Position
+from fusefs.store.recovery import replay
+from fusefs.store.store import Store
+
+Rows = dict[bytes, bytes]
+
+
+def check(store: Store, *, read_data: bool = True) -> None:
+    """Fail with every broken invariant, named."""
+    found = problems(store, read_data=read_data)
+    assert not found, "\n".join(found)
+
+
+def problems(store: Store, *, read_data: bool = True) -> list[str]:
+    """Every broken invariant of the store as it stands."""
+    rows = rows_in_index(store)
+    found = list(_Checker(rows).run())
+    counters = store.counters
+    inodes = sum(key[:1] == keys.INODE for key in rows)
+    if counters.inodes != inodes:
+        found.append(f"{inodes} inodes, but the counter says {counters.inodes}")
+    for table, counter in ((keys.INODE, counters.ino), (keys.BLOCK, counters.block)):
+        highest = max((keys.number(key) for key in rows if key[:1] == table), default=0)
+        if highest > counter:
+            found.append(f"number {highest} of {table!r} is above the counter {counter}")
+    if rows_in_log(store) != rows:
+        found.append("the log does not make the same index")
+    if read_data:
+        for key in rows:
+            if key[:1] == keys.BLOCK:
+                store.locate(keys.number(key)).read()  # raises StoreDamaged
+    return found
+
+
+def rows_in_index(store: Store) -> Rows:
+    """All rows but the index's own books."""
+    return {key: row for key, row in store.scan(b"") if key[:1] != keys.META}
+
+
+def rows_in_log(store: Store) -> Rows:
+    """What a replay of the whole log makes."""
+    rows: Rows = {}
+
+    def apply(changes: dict[bytes, bytes | None]) -> None:
+        for key, row in changes.items():
+            if row is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = row
+
+    done = replay(
+        store.path / "segments", store.identity.uuid_bytes, Position(0, 0), apply, cut=False
+    )
+    assert not done.cut_why, done.cut_why
+    return rows
+
+
+class _Checker:
+    def __init__(self, rows: Rows) -> None:
+        self.tables: dict[bytes, Rows] = defaultdict(dict)
+        for key, row in rows.items():
+            self.tables[key[:1]][key] = row
+        self.inodes = {
+            keys.number(key): Inode.unpack(keys.number(key), row)
+            for key, row in self.tables[keys.INODE].items()
+        }
+
+    def run(self) -> Iterator[str]:
+        yield from self.names()
+        yield from self.link_counts()
+        yield from self.entries()
+        yield from self.attributes()
+        yield from self.extents_and_blocks()
+
+    def names(self) -> Iterator[str]:
+        """Names by name and by cookie are the same, and lead to inodes of their kind."""
+        listed = {}
+        for key, row in self.tables[keys.ORDER].items():
+            ino, kind, name = dirent.unpack_listed(row)
+            listed[keys.number(key), name] = dirent.Dirent(ino, kind, keys.second(key))
+        by_name = {
+            (keys.number(key), key[9:]): dirent.unpack(row)
+            for key, row in self.tables[keys.NAME].items()
+        }
+        trash = by_name.pop((ROOT_INO, b".trash"), None)
+        if trash != dirent.Dirent(TRASH_INO, stat.S_IFDIR, 0):
+            yield f"the root's name for the trash is {trash}"
+        for key in by_name.keys() ^ listed.keys():
+            yield f"name {key} is only in one of the two tables of names"
+        cookies = Counter(found.cookie for found in by_name.values())
+        for cookie, count in cookies.items():
+            if count > 1 or cookie <= 2:
+                yield f"cookie {cookie} belongs to {count} names"
+        for key, found in by_name.items():
+            if listed.get(key, found) != found:
+                yield f"name {key} is {found} by name, {listed[key]} in the listing"
+            if found.ino not in self.inodes:
+                yield f"name {key} leads to inode {found.ino}, which is not there"
+            elif stat.S_IFMT(self.inodes[found.ino].mode) != found.kind:
+                yield f"name {key} has kind {found.kind:o}, its inode another"
+            parent = self.inodes.get(key[0])
+            if parent is None or not parent.is_dir or not parent.nlink:
+                yield f"name {key} is in a directory that is not there"
+        self.by_name = by_name
+
+    def link_counts(self) -> Iterator[str]:
+        """nlink is live names, trash_names is names in the trash; a directory has one name."""
+        live: Counter[int] = Counter()
+        trashed: Counter[int] = Counter()
+        subdirectories: Counter[int] = Counter()
+        homes: dict[int, tuple[int, bytes]] = {}
+        for (parent, name), found in self.by_name.items():
+            if found.kind == stat.S_IFDIR:
+                subdirectories[parent] += 1
+                if found.ino in homes:
+                    yield f"directory {found.ino} has two names"
+                homes[found.ino] = parent, name
+            elif self.inodes[parent].flags & IN_TRASH:
+                trashed[found.ino] += 1
+            else:
+                live[found.ino] += 1
+        orphans = {keys.number(key) for key in self.tables[keys.ORPHAN]}
+        for ino, inode in self.inodes.items():
+            if inode.is_dir:
+                yield from self.directory(inode, homes.get(ino), subdirectories[ino])
+            elif (inode.nlink, inode.trash_names) != (live[ino], trashed[ino]):
+                yield (
+                    f"inode {ino} counts {inode.nlink} live and {inode.trash_names} trashed names,"
+                    f" there are {live[ino]} and {trashed[ino]}"
+                )
+            if (ino in orphans) != (inode.nlink == 0 and inode.trash_names == 0):
+                yield f"inode {ino} is {'' if ino in orphans else 'not '}in the orphan table"
+        for ino in orphans - self.inodes.keys():
+            yield f"orphan {ino} has no inode"
+        named = set(homes) | {ROOT_INO, TRASH_INO}
+        for key in self.tables[keys.DIRECTORY]:
+            if keys.number(key) not in named:
+                yield f"directory {keys.number(key)} has a row for its name, and no name"
+
+    def directory(
+        self, inode: Inode, home: tuple[int, bytes] | None, children: int
+    ) -> Iterator[str]:
+        ino = inode.ino
+        if home is None and ino not in (ROOT_INO, TRASH_INO):
+            if inode.nlink or children:
+                yield f"directory {ino} has no name, nlink {inode.nlink}, {children} children"
+            return
+        if inode.nlink != 2 + children:
+            yield f"directory {ino} has nlink {inode.nlink} and {children} subdirectories"
+        if inode.trash_names:
+            yield f"directory {ino} counts trashed names"
+        if home is None:
+            return
+        if home[0] != inode.parent:
+            yield f"directory {ino} is in {home[0]}, its inode says {inode.parent}"
+        if self.tables[keys.DIRECTORY].get(keys.directory(ino)) != home[1]:
+            yield f"directory {ino} is called {home[1]!r}, its own row says otherwise"
+        if inode.flags & IN_TRASH != self.inodes[home[0]].flags & IN_TRASH:
+            yield f"directory {ino} and the one above disagree about being in the trash"
+
+    def entries(self) -> Iterator[str]:
+        """Each name of the trash that is no directory has an entry, and the reverse."""
+        expected = {
+            found.cookie: (parent, name, found.ino, found.kind)
+            for (parent, name), found in self.by_name.items()
+            if found.kind != stat.S_IFDIR and self.inodes[parent].flags & IN_TRASH
+        }
+        for key, row in self.tables[keys.ENTRY].items():
+            one = entry.unpack(row)
+            has = (one.parent, one.name, one.ino, one.kind)
+            if one.number != keys.number(key) or expected.pop(one.number, None) != has:
+                yield f"entry {one} stands for no name"
+            if one.state != one.history[-1][0] or one.state is State.COMPLETE:
+                yield f"entry {one.number} is {one.state}, its history says otherwise"
+        for cookie, what in expected.items():
+            yield f"name {what} in the trash has no entry {cookie}"
+
+    def attributes(self) -> Iterator[str]:
+        for key in self.tables[keys.XATTR]:
+            inode = self.inodes.get(keys.number(key))
+            if inode is None or not inode.flags & HAS_XATTR:
+                yield f"extended attribute {key!r} of an inode that does not know of one"
+        links = {keys.number(key): row for key, row in self.tables[keys.LINK].items()}
+        for ino, inode in self.inodes.items():
+            if inode.is_symlink != (ino in links):
+                yield f"inode {ino} and the table of link targets disagree"
+            elif inode.is_symlink and len(links[ino]) != inode.stored_size:
+                yield f"symbolic link {ino} has size {inode.stored_size}"
+        for ino in links.keys() - self.inodes.keys():
+            yield f"link target of inode {ino}, which is not there"
+
+    def extents_and_blocks(self) -> Iterator[str]:
+        """Extents cover [0, stored size); a block has as many references as extents name it."""
+        blocks = {
+            keys.number(key): Block.unpack(row) for key, row in self.tables[keys.BLOCK].items()
+        }
+        references: Counter[int] = Counter()
+        by_ino: dict[int, list[extent.Extent]] = defaultdict(list)
+        for key, row in self.tables[keys.EXTENT].items():
+            one = extent.unpack(keys.second(key), row)
+            by_ino[keys.number(key)].append(one)
+            if one.block == HOLE:
+                if one.skip:
+                    yield f"hole {one} has a skip"
+                continue
+            references[one.block] += 1
+            block = blocks.get(one.block)
+            if block is None or one.skip + one.length > block.length:
+                yield f"extent {one} of inode {keys.number(key)} is not in block {block}"
+            if one.offset // BLOCK_SIZE != (one.end - 1) // BLOCK_SIZE:
+                yield f"extent {one} crosses a multiple of the block size"
+        for ino in by_ino.keys() - self.inodes.keys():
+            yield f"extents of inode {ino}, which is not there"
+        for ino, inode in self.inodes.items():
+            if inode.is_file:
+                yield from _coverage(inode, sorted(by_ino[ino]))
+            elif by_ino[ino]:
+                yield f"extents of inode {ino}, which is no file"
+        for number, block in blocks.items():
+            if block.refs != references[number]:
+                yield f"block {number} counts {block.refs} references of {references[number]}"
+
+
+def _coverage(inode: Inode, extents: list[extent.Extent]) -> Iterator[str]:
+    position = data = 0
+    after_hole = False
+    for one in extents:
+        if one.offset != position or not one.length:
+            yield f"inode {inode.ino}: extent {one} stands where {position} was expected"
+        if after_hole and one.block == HOLE:
+            yield f"inode {inode.ino}: two holes in a row at {one.offset}"
+        after_hole = one.block == HOLE
+        data += 0 if after_hole else one.length
+        position = one.end
+    if position != inode.stored_size:
+        yield f"inode {inode.ino}: extents end at {position}, size is {inode.stored_size}"
+    if data != inode.blocks_bytes:
+        yield f"inode {inode.ino}: {data} bytes of data, its inode says {inode.blocks_bytes}"
