@@ -102,6 +102,11 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its noun: 1 file, 2 files."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def size(count: float) -> str:
     """Bytes for people: 0 B, 999 B, 1.4 GiB."""
     for unit in _UNITS:

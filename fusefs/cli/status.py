@@ -8,7 +8,7 @@ import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
-from fusefs.cli.output import printable, size
+from fusefs.cli.output import counted, printable, size
 
 if TYPE_CHECKING:
     from fusefs.daemon.target import Target as Place
@@ -87,14 +87,18 @@ def space(record: Record) -> list[tuple[str, str]]:
     return [
         (
             "files",
-            f"{size(record['live_bytes'])} in {record['files']} files"
-            f" and {record['directories']} directories",
+            f"{size(record['live_bytes'])} in {counted(record['files'], 'file', 'files')}"
+            f" and {counted(record['directories'], 'directory', 'directories')}",
         ),
-        ("trash", f"{size(record['trash_bytes'])} in {record['trash_entries']} entries"),
+        (
+            "trash",
+            f"{size(record['trash_bytes'])}"
+            f" in {counted(record['trash_entries'], 'entry', 'entries')}",
+        ),
         (
             "blocks",
             f"{size(record['stored_bytes'])} needed, {size(record['garbage_bytes'])} not any more,"
-            f" in {record['segments']} segments",
+            f" in {counted(record['segments'], 'segment', 'segments')}",
         ),
         (
             "saved",

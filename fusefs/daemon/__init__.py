@@ -4,13 +4,15 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
 
     mounttable      what the kernel has mounted, read without touching any mount
     mountpoint      may we mount there; clear a dead mount; unmount
+    writer          who holds the lock of a store
     target          whatever path a user has at hand -> store, mountpoint, path inside
     launch          start in the background and wait until it answers or has failed
     daemon          one mount from READY to the last checkpoint
     notify          what systemd is told
     logs            where log lines go
-    control         the socket in STORE: protocol and server
-    client          the other end of that socket
+    wire            the socket in STORE: where it is and what is said on it
+    control         its server, in the daemon
+    client          its other end
     surface         the verbs on a store, whether a daemon has it or not
     filesystem      assembles store, tree, files and trash
     service         what the verbs answer, from a running filesystem

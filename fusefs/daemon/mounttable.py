@@ -106,7 +106,8 @@ class MountTable:
         """Resolve `path` (may be relative) as the kernel would, but never inside a fusefs mount.
 
         Below a fusefs mount ``..`` is taken literally and links are not followed. Components that
-        do not exist are kept, and so are links beyond the kernel's limit.
+        do not exist are kept, and so are links beyond the kernel's limit. Raises FileNotFoundError
+        if `path` is relative and the current directory is gone.
         """
         if not path.startswith(b"/"):
             path = os.path.join(os.getcwdb(), path)

@@ -115,7 +115,9 @@ def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
 def _open_in_process(store: Path) -> tuple[InProcess, Callable[[], None]]:
     from fusefs.config.options import MountOptions
     from fusefs.daemon.filesystem import Filesystem
+    from fusefs.daemon.logs import log_to_file
     from fusefs.daemon.service import Service
 
+    log_to_file(store)  # what a recovery found is to be known later too
     filesystem = Filesystem.open(store, MountOptions())
     return InProcess(Service(filesystem, None)), filesystem.close

@@ -29,10 +29,16 @@ class Target:
 def resolve(path: str | bytes | Path) -> Target:
     """The store, mountpoint and inner path that `path` stands for.
 
-    Raises NotMounted if it is neither in a fusefs mount nor in a store.
+    Raises NotMounted if it is neither in a fusefs mount nor in a store, NotPermitted if we may not
+    look.
     """
     table = MountTable.read()
-    location = table.locate(os.fsencode(path))
+    try:
+        location = table.locate(os.fsencode(path))
+    except FileNotFoundError as error:
+        raise NotMounted(
+            "the current directory is gone, perhaps unmounted: leave it, or give an absolute path"
+        ) from error
     if location.mount and location.mount.is_fusefs:
         return Target(location.mount.store, location.mount.path, location.inner)
     store = _enclosing_store(location)

@@ -55,7 +55,7 @@ def replay(
     numbers = [n for n in list_segments(directory) if n >= max(start.segment, 1)]
     first = start.segment or (numbers[0] if numbers else 1)
     expected = range(first, max([start.segment, *numbers]) + 1)
-    if numbers and numbers != list(expected) or start.segment and not numbers:
+    if numbers != list(expected):
         missing = min(set(expected) - set(numbers))
         raise StoreDamaged(
             f"{directory / format.segment_name(missing)} is missing: the log cannot be replayed"

@@ -110,9 +110,9 @@ class Restorer:
                 raise TargetExists(f"{_shown(path)} is no directory to restore into")
             return found
         head, _, last = path.rpartition(b"/")
-        above_mirror = None
-        if mirror is not None and mirror.parent != TRASH_INO:
-            above_mirror = self._tree.inode(mirror.parent)
+        if mirror is not None and mirror.parent == TRASH_INO:
+            mirror = None  # the hour's own: it stands for no directory on the way
+        above_mirror = self._tree.inode(mirror.parent) if mirror is not None else None
         above = self._make_parents(head, above_mirror)
         mode = mirror.mode if mirror is not None else stat.S_IFDIR | 0o755
         made = self._tree.make(above.ino, last, mode, self._caller)

@@ -86,6 +86,39 @@ def test_a_dead_daemon_is_no_empty_directory_and_mount_clears_it(mounted: Mounte
     assert (mounted.mnt / "file").read_text() == "kept"
 
 
+def test_a_daemon_that_gives_up_is_no_empty_directory_either(mounted: Mounted) -> None:
+    mounted.expected = ["daemon failed", "Traceback", "not everything could be written"]
+    mounted.remount(FUSEFS_FAILPOINTS="checkpoint.begin=1:EIO")
+    with (mounted.mnt / "file").open("w") as file:
+        file.write("kept")
+        os.fsync(file.fileno())
+    mounted.wait_for_end()
+    assert "failpoint checkpoint.begin" in mounted.log
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+        os.listdir(mounted.mnt)
+    mounted.mount()
+    assert (mounted.mnt / "file").read_text() == "kept"
+
+
+def test_stores_and_mountpoints_may_have_any_name(tmp_path: Path) -> None:
+    odd = tmp_path / "deep" / ("x" * 120) / os.fsdecode(b"a, b\\040\\ #\t\n\xc3\xa9\xff")
+    (odd / "mnt").mkdir(parents=True)
+    mounted = Mounted(odd / "store", odd / "mnt")
+    try:
+        fusefs("init", mounted.store)
+        mounted.mount("-o", "noatime")
+        (mounted.mnt / "file").write_text("kept")
+        status = json.loads(fusefs("status", "--json", mounted.mnt / "file"))
+        assert (status["store"], status["mountpoint"]) == (str(mounted.store), str(mounted.mnt))
+        mounted.kill()
+        mounted.mount()
+        assert (mounted.mnt / "file").read_text() == "kept"
+        mounted.umount()
+    finally:
+        mounted.clean_up()
+    assert mounted.unexpected() == []
+
+
 def test_verbs_work_while_the_daemon_is_dead(mounted: Mounted) -> None:
     (mounted.mnt / "file").write_text("kept")
     mounted.kill()

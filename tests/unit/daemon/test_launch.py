@@ -62,6 +62,27 @@ def test_an_error_after_ready_is_nobody_elses_business() -> None:
     assert start_in_background(body) > 0
 
 
+def test_the_daemon_goes_on_when_the_parent_is_killed_meanwhile(tmp_path: Path) -> None:
+    for name in ("started", "go", "done"):
+        os.mkfifo(tmp_path / name)
+
+    def body(ready: Ready) -> None:
+        (tmp_path / "started").write_bytes(b"x")
+        (tmp_path / "go").read_bytes()
+        ready()
+        (tmp_path / "done").write_bytes(b"served")
+
+    parent = os.fork()
+    if parent == 0:
+        start_in_background(body)
+        os._exit(0)
+    (tmp_path / "started").read_bytes()
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    (tmp_path / "go").write_bytes(b"x")
+    assert (tmp_path / "done").read_bytes() == b"served"
+
+
 def test_nothing_of_the_caller_is_held_open(tmp_path: Path) -> None:
     reader, writer = os.pipe()
 

@@ -49,6 +49,15 @@ def test_neither_store_nor_mount_is_refused_by_name(tmp_path: Path) -> None:
         resolve(tmp_path)
 
 
+def test_a_current_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(NotMounted, match="is gone"):
+        resolve(".")
+
+
 def test_inner_paths_may_be_written_from_the_root_of_the_filesystem(store: Path) -> None:
     target = Target(store, None, None)
     assert resolve_inner(target, "docs/a.txt") == b"docs/a.txt"

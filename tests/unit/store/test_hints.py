@@ -1,0 +1,137 @@
+"""Hints find duplicates; a hint that is wrong or missing costs a block, never a byte."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from blake3 import blake3
+
+from fusefs.store.hints import Hints
+from fusefs.store.store import Store
+from tests.unit.store.acts import add
+
+Open = Callable[[], Store]
+
+
+def test_the_same_content_is_stored_once(store: Store) -> None:
+    first = add(store, b"content")
+    before = store.appended_bytes
+    assert add(store, b"content") == first
+    assert add(store, b"other") != first
+    assert store.statistics().dedup_hits == 1
+    assert store.statistics().dedup_bytes == 7
+    assert store.statistics().blocks_written == 2
+    assert store.appended_bytes > before
+
+
+def test_duplicates_within_one_act_are_found(store: Store) -> None:
+    batch = store.batch()
+    assert store.add_block(batch, b"content") == store.add_block(batch, b"content")
+
+
+def test_duplicates_are_found_after_a_clean_stop(open_store: Open) -> None:
+    store = open_store()
+    assert list(store.refill_hints()) == []  # there is nothing to refill yet
+    first = add(store, b"content")
+    store.close()
+    store = open_store()
+    assert add(store, b"content") == first
+
+
+def test_duplicates_are_found_after_an_unclean_stop_once_refilled(open_store: Open) -> None:
+    store = open_store()
+    numbers = [add(store, b"%d" % index) for index in range(20)]
+    store.abandon()
+    store = open_store()
+    for _ in store.refill_hints():
+        pass
+    assert [add(store, b"%d" % index) for index in range(20)] == numbers
+    store.close()
+    assert [add(open_store(), b"3")] == [numbers[3]]
+
+
+def test_before_the_refill_a_duplicate_is_stored_again_and_reads_well(open_store: Open) -> None:
+    store = open_store()
+    first = add(store, b"content")
+    store.abandon()
+    store = open_store()
+    second = add(store, b"content")
+    assert second > first
+    assert bytes(store.read_block(first)) == bytes(store.read_block(second)) == b"content"
+
+
+def test_a_refill_that_was_broken_off_starts_again(open_store: Open) -> None:
+    store = open_store()
+    batch = store.batch()
+    numbers = [store.add_block(batch, b"%d" % index) for index in range(6000)]
+    for number in numbers:
+        store.change_refs(batch, number, 1)
+    store.commit(batch)
+    store.abandon()
+    store = open_store()
+    steps = store.refill_hints()
+    next(steps)
+    steps.close()
+    store.close()
+    store = open_store()
+    for _ in store.refill_hints():
+        pass
+    assert add(store, b"5999") == numbers[5999]
+
+
+def test_a_hint_to_another_block_is_not_believed(store: Store) -> None:
+    other = add(store, b"other")
+    store._hints.put(blake3(b"content").digest(), other)
+    number = add(store, b"content")
+    assert number != other
+    assert bytes(store.read_block(number)) == b"content"
+
+
+def test_a_hint_to_a_block_that_is_gone_is_not_believed(store: Store) -> None:
+    store._hints.put(blake3(b"content").digest(), 999)
+    assert bytes(store.read_block(add(store, b"content"))) == b"content"
+
+
+def test_hints_are_kept_over_a_clean_stop_alone(tmp_path: Path) -> None:
+    hints = Hints(tmp_path / "hints")
+    assert hints.needs_refill  # a new store's are refilled with nothing
+    hints.needs_refill = False
+    hints.put(b"d" * 32, 7)
+    hints.close()
+    hints = Hints(tmp_path / "hints")
+    assert not hints.needs_refill
+    assert hints.get(b"d" * 32) == 7
+    assert hints.get(b"e" * 32) is None
+    del hints
+    assert Hints(tmp_path / "hints").needs_refill
+
+
+def test_more_hints_than_the_first_map_holds_are_taken(tmp_path: Path) -> None:
+    hints = Hints(tmp_path / "hints")
+    first, last = (blake3(b"%d" % number).digest() for number in range(2))
+    hints.put(first, 1)
+    # Random keys of 10 bytes with values of 8: past 64 MiB at about 1.2 million. A smaller map
+    # gets there sooner.
+    hints._transaction.commit()
+    hints._environment.set_mapsize(1 << 20)
+    hints._transaction = hints._environment.begin(write=True)
+    for _ in range(60_000):
+        hints.put(os.urandom(10), 5)
+    hints.put(last, 2)
+    assert hints.get(last) == 2
+
+
+def test_hints_that_cannot_be_written_do_not_stop_a_write(store: Store) -> None:
+    assert list(store.refill_hints()) == []
+    hints = store._hints
+    hints._transaction.commit()
+    hints._environment.set_mapsize(64 << 10)
+    hints._transaction = hints._environment.begin(write=True)
+    batch = store.batch()
+    for index in range(3000):  # more than 64 KiB hold, fewer than make it grow
+        store.add_block(batch, b"%d" % index)
+    store.commit(batch)
+    assert hints.needs_refill
+    number = add(store, b"content")
+    assert bytes(store.read_block(number)) == b"content"
+    assert add(store, b"content") == number

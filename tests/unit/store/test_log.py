@@ -1,0 +1,228 @@
+"""The log: what was appended is there, what failed is not, what the disk refused stays refused."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusefs.base import failpoints
+from fusefs.errors import DiskFull, StoreError
+from fusefs.model.block import Block
+from fusefs.store import format
+from fusefs.store.format import Record, Torn
+from fusefs.store.store import Store
+from tests.unit.store.acts import add, block_row, get, put, records, segment
+
+Open = Callable[[], Store]
+
+
+def test_segments_stay_within_16_mib_and_end_with_a_seal_of_their_blocks(
+    open_store: Open, path: Path
+) -> None:
+    store = open_store()
+    contents = [bytes([index]) * 900_000 for index in range(40)]
+    numbers = [add(store, content) for content in contents]
+    store.close()
+    store = open_store()
+    for number in (1, 2, 3):
+        assert segment(path, number).stat().st_size <= format.SEGMENT_SIZE
+        found = records(path, number)
+        assert not any(isinstance(one, Torn) for one in found)
+        *body, seal = (one for one in found if isinstance(one, Record))
+        assert seal.kind == format.SEAL
+        blocks = [one for one in body if one.kind == format.BLOCK]
+        assert [
+            (format.unpack_block(one.body)[0], one.start + format.BLOCK_OVERHEAD) for one in blocks
+        ] == [(line.number, line.offset) for line in format.unpack_seal(seal.body)]
+        assert [len(format.unpack_block(one.body)[3]) for one in blocks] == [
+            line.stored for line in format.unpack_seal(seal.body)
+        ]
+    assert not segment(path, 4).exists()
+    assert [bytes(store.read_block(number)) for number in numbers] == contents
+
+
+def test_an_idle_segment_is_sealed_on_demand_and_the_next_append_opens_another(
+    store: Store, path: Path
+) -> None:
+    store.seal()
+    assert not segment(path, 1).exists()
+    put(store, a=b"1")
+    store.seal()
+    store.seal()
+    put(store, a=b"2")
+    assert [one.kind for one in records(path, 1) if isinstance(one, Record)] == [
+        format.BATCH, format.SEAL,
+    ]  # fmt: skip
+    assert [one.kind for one in records(path, 2) if isinstance(one, Record)] == [format.BATCH]
+
+
+@pytest.mark.parametrize("place", ["log.append", "log.appended", "log.open"])
+@pytest.mark.parametrize(("name", "kind"), [("ENOSPC", DiskFull), ("EIO", StoreError)])
+def test_an_append_that_fails_leaves_nothing_behind(
+    store: Store, open_store: Open, path: Path, place: str, name: str, kind: type[StoreError]
+) -> None:
+    put(store, a=b"1")
+    if place == "log.open":
+        store.seal()
+    failpoints.arm(f"{place}=1:{name}")
+    with pytest.raises(kind):
+        put(store, a=b"2")
+    assert failpoints.hits()[place] == 1
+    failpoints.disarm()
+    assert get(store, "a") == b"1"
+    put(store, b=b"3")
+    store.abandon()
+    store = open_store()
+    assert (get(store, "a"), get(store, "b")) == (b"1", b"3")
+    assert store.replay.cut_bytes == 0
+
+
+def test_a_short_write_leaves_the_log_as_it_was(
+    store: Store, open_store: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, a=b"1")
+    size = segment(path, 1).stat().st_size
+    writev = os.writev
+
+    def short(descriptor: int, parts: Any) -> int:
+        return writev(descriptor, [b"".join(parts)[:9]])
+
+    def full(descriptor: int, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", short)
+        patch.setattr(os, "write", full)
+        with pytest.raises(DiskFull):
+            put(store, a=b"2")
+    assert segment(path, 1).stat().st_size == size
+    put(store, b=b"3")
+    store.abandon()
+    store = open_store()
+    assert (get(store, "a"), get(store, "b")) == (b"1", b"3")
+    assert store.replay.cut_bytes == 0
+
+
+def test_a_short_write_is_carried_on_where_there_is_room(
+    store: Store, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writev = os.writev
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", lambda fd, parts: writev(fd, [b"".join(parts)[:9]]))
+        put(store, a=b"value" * 1000)
+    store.abandon()
+    assert get(open_store(), "a") == b"value" * 1000
+
+
+def test_an_act_with_more_pieces_than_one_writev_takes_is_written_whole(
+    store: Store, open_store: Open
+) -> None:
+    batch = store.batch()
+    numbers = [store.add_block(batch, b"%d" % index) for index in range(1500)]
+    for number in numbers:
+        store.change_refs(batch, number, 1)
+    store.commit(batch)
+    store.abandon()
+    store = open_store()
+    assert [bytes(store.read_block(n)) for n in numbers] == [b"%d" % i for i in range(1500)]
+
+
+def test_blocks_of_a_failed_act_are_not_in_the_seal(store: Store, path: Path) -> None:
+    kept = add(store, b"kept")
+    failpoints.arm("log.append=1:ENOSPC")
+    with pytest.raises(DiskFull):
+        add(store, b"lost")
+    failpoints.disarm()
+    after = add(store, b"after")
+    store.seal()
+    seal = records(path, 1)[-1]
+    assert isinstance(seal, Record)
+    assert [line.number for line in format.unpack_seal(seal.body)] == [kept, after]
+
+
+def test_a_block_of_a_failed_act_is_no_duplicate_for_the_next(store: Store) -> None:
+    failpoints.arm("log.append=1:ENOSPC")
+    with pytest.raises(DiskFull):
+        add(store, b"content")
+    failpoints.disarm()
+    assert bytes(store.read_block(add(store, b"content"))) == b"content"
+
+
+def test_a_seal_that_fails_can_be_made_later(store: Store, path: Path) -> None:
+    add(store, b"content")
+    failpoints.arm("log.append=1:ENOSPC")
+    with pytest.raises(DiskFull):
+        store.seal()
+    failpoints.disarm()
+    add(store, b"more")
+    store.seal()
+    found = records(path, 1)
+    assert not any(isinstance(one, Torn) for one in found)
+    seal = found[-1]
+    assert isinstance(seal, Record)
+    assert len(format.unpack_seal(seal.body)) == 2
+
+
+def test_a_failed_fdatasync_is_never_retried_into_success(
+    store: Store, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, a=b"1")
+    calls = []
+
+    def refuse(descriptor: int) -> None:
+        calls.append(descriptor)
+        raise OSError(errno.EIO, "lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", refuse)
+        with pytest.raises(StoreError, match="fdatasync failed"):
+            store.sync()
+    assert len(calls) == 1
+    for act in (store.sync, store.checkpoint, lambda: put(store, a=b"2")):
+        with pytest.raises(StoreError, match="fdatasync failed"):
+            act()
+    assert get(store, "a") == b"1"
+    with pytest.raises(StoreError, match="fdatasync failed"):
+        store.close()
+    assert get(open_store(), "a") == b"1"  # unlocked, and what the kernel has is there
+
+
+def test_sync_reaches_every_segment_since_the_last_and_the_directory(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    fdatasync, fsync = os.fdatasync, os.fsync
+
+    def note(real: Callable[[int], None]) -> Callable[[int], None]:
+        def noted(descriptor: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            real(descriptor)
+
+        return noted
+
+    monkeypatch.setattr(os, "fdatasync", note(fdatasync))
+    monkeypatch.setattr(os, "fsync", note(fsync))
+    put(store, a=b"1")
+    store.seal()
+    put(store, a=b"2")
+    assert store.unsynced_bytes > 0
+    store.sync()
+    assert store.unsynced_bytes == 0
+    names = {str(segment(path, 1)), str(segment(path, 2))}
+    assert set(synced) == names | {str(path / "segments")}
+    synced.clear()
+    store.sync()
+    assert synced == [str(segment(path, 2))]
+
+
+def test_the_row_of_a_block_says_where_it_is(store: Store, path: Path) -> None:
+    number = add(store, b"content")
+    row = block_row(store, number)
+    assert row is not None
+    block = Block.unpack(row)
+    data = segment(path, block.segment).read_bytes()
+    assert data[block.offset : block.offset + block.stored] == b"content"
+    assert block.refs == 1
