@@ -7,7 +7,7 @@
     |-- SomeFailed                  EIO       3   some of several items failed, each was named
     |-- StoreError
     |   |-- NotAStore               ENOENT   10   the path holds no fusefs store
-    |   |-- StoreExists             EEXIST   11   init on something that is one already, or is not empty
+    |   |-- StoreExists             EEXIST   11   init on one, or on what is not empty
     |   |-- FormatTooNew            EPROTO   12   written by a later fusefs
     |   |-- StoreLocked             EBUSY    13   another process writes to this store
     |   |-- StoreDamaged            EIO      14   a record or a block does not verify

@@ -1,1 +1,1 @@
-"""What every room may use: clock, durable small files, failpoints, byte units. Knows no other room but errors."""
+"""What every room may use: clock, durable small files, failpoints. Knows no other room."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fusefs import __version__
@@ -28,7 +29,7 @@ class Service:
         self._filesystem = filesystem
         self._mountpoint = mountpoint
         self._started = time.time()
-        self.forget_name = lambda parent, name: None
+        self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
 
     def status(self) -> Record:
         """Counters, space, the log and the mount."""

@@ -248,9 +248,9 @@ class Files:
         if offset == file.next_read and found:
             self._read_ahead(file, end)
         file.next_read = end
-        if len(found) == 1 and stored_end == end and found[0].block != HOLE:
-            if not file.waiting or not file.waiting.touches(offset, end):
-                return await self._part(found[0].part(offset, end))
+        is_plain = not file.waiting or not file.waiting.touches(offset, end)
+        if is_plain and len(found) == 1 and stored_end == end and found[0].block != HOLE:
+            return await self._part(found[0].part(offset, end))
         result = bytearray(end - offset)
         for one in found:
             if one.block != HOLE:

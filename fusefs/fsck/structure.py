@@ -20,7 +20,7 @@ from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
 
 @dataclass(frozen=True)
 class Problem:
-    """`kind`: which invariant; `where`: the path, inode, block or segment; `message`: what is wrong."""
+    """`kind`: which invariant; `where`: path, inode, block or segment; `message`: what is wrong."""
 
     kind: str
     where: str
@@ -127,7 +127,8 @@ def _entries(rows: Rows) -> Iterator[Problem]:
 
 
 def _extents(rows: Rows, counts: _Counts) -> Iterator[Problem]:
-    ino, inode, position, data_bytes = 0, None, 0, 0
+    inode: Inode | None = None
+    ino = position = data_bytes = 0
 
     def finished() -> Iterator[Problem]:
         if inode is not None:

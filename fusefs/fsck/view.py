@@ -1,4 +1,4 @@
-"""The rows of a store as a mount would find them: the last checkpoint with the log replayed over it.
+"""The rows of a store as a mount would find them: the last checkpoint, the log replayed over it.
 
 The replay is in memory and the log stays as it is.
 """

@@ -1,7 +1,7 @@
 """The face that the kernel sees, through pyfuse3; the only room that imports it.
 
     mount        a mount and its main loop
-    operations   the request handlers: each is short, and translates between FUSE and the rooms below
+    operations   the request handlers: each is short, and translates FUSE to the rooms
     references   what the kernel still refers to
     wait         how requests are waited for
 

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 class _Option(str):
     """A mount option that may hold any bytes; pyfuse3 would encode it as ASCII."""
 
-    def encode(self, *_: object) -> bytes:  # type: ignore[override]
+    def encode(self, *_: object) -> bytes:
         return os.fsencode(str(self))
 
 
@@ -41,9 +41,7 @@ class Rooms(Protocol):
 class FuseMount:
     """One mount of a filesystem. pyfuse3 allows one in a process."""
 
-    def __init__(
-        self, rooms: Rooms, mountpoint: str, options: MountOptions, fsname: str
-    ) -> None:
+    def __init__(self, rooms: Rooms, mountpoint: str, options: MountOptions, fsname: str) -> None:
         self._mountpoint = mountpoint
         self._options = options
         self._fsname = fsname
@@ -92,7 +90,9 @@ class FuseMount:
     async def _set_read_ahead(self) -> None:
         try:
             # Through the mount, hence in a thread: the answer comes from this very loop.
-            status = await trio.to_thread.run_sync(os.stat, self._mountpoint, abandon_on_cancel=True)
+            status = await trio.to_thread.run_sync(
+                os.stat, self._mountpoint, abandon_on_cancel=True
+            )
             device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
             Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
         except OSError as error:

@@ -143,9 +143,7 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         mode = stat.S_IFLNK | 0o777
-        return self._entry(
-            self._tree.make(parent_inode, name, mode, _caller(ctx), target=target)
-        )
+        return self._entry(self._tree.make(parent_inode, name, mode, _caller(ctx), target=target))
 
     @_answer
     async def link(
@@ -282,7 +280,9 @@ class Operations(pyfuse3.Operations):
         return FileInfo(fh=handle, keep_cache=True)
 
     @_answer
-    async def read(self, fh: int, off: int, size: int) -> Buffer:
+    async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
+        self, fh: int, off: int, size: int
+    ) -> Buffer:
         file = self._files.handle(fh).file
         try:
             return await self._files.read(file, off, size)

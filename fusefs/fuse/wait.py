@@ -5,7 +5,7 @@ through epoll and the scheduler is saved (98 down to 26 us for a request over a 
 Every 32nd time, and when nothing came, trio's way is taken, so other tasks run and an idle mount
 costs nothing.
 
-It replaces the module global `pyfuse3._wait_fuse_readable`, which the session loop looks up for each
+It replaces the global `pyfuse3._wait_fuse_readable`, which the session loop looks up at each
 request. Where that name does not exist, nothing is replaced.
 """
 

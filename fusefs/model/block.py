@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
     @classmethod
     def unpack(cls, row: bytes) -> "Block":
-        return cls(*_ROW.unpack_from(row), row[_ROW.size :])
+        return cls._make((*_ROW.unpack_from(row), row[_ROW.size :]))
 
     def with_refs(self, refs: int) -> "Block":
         return self._replace(refs=refs)

@@ -3,7 +3,8 @@
 A segment is a file of at most 16 MiB named by its number in 16 hex digits::
 
     segment  = header record* [seal]
-    header   = "FUSEFSEG" version:u16 features:u16 zero:u32 uuid:16 number:u64 created_ns:u64 crc:u32
+    header   = "FUSEFSEG" version:u16 features:u16 zero:u32 uuid:16 number:u64 created_ns:u64
+               crc:u32
     record   = type:u8 codec:u8 magic:u16 length:u32 crc:u32  body of `length` bytes
       block  = number:u64 plain_length:u32 blake3:32  payload      crc covers all but the payload
       batch  = (key_length:u16 value_length:u32 key value)*        crc covers all;
@@ -121,7 +122,7 @@ def unpack_block(body: memoryview) -> tuple[int, int, bytes, memoryview]:
 
 def pack_batch(rows: dict[bytes, bytes | None]) -> bytes:
     """A batch record of puts, and of deletions where the value is None."""
-    parts = []
+    parts: list[bytes] = []
     add = parts.append
     for key, value in rows.items():
         if value is None:
@@ -215,8 +216,10 @@ _COMPRESS_FROM = 512
 _SAMPLE = 16 << 10
 
 
-def encode(data: bytes | memoryview, compress: bool) -> tuple[int, bytes | memoryview]:
-    """(codec, payload) for a block: zstd where it saves at least an eighth, else the bytes as they are.
+def encode(
+    data: bytes | bytearray | memoryview, compress: bool
+) -> tuple[int, bytes | bytearray | memoryview]:
+    """(codec, payload) for a block: zstd where it saves at least an eighth, else as it is.
 
     Large blocks are judged by a sample from their middle first, so that data which does not
     compress costs a sixteenth of a try.

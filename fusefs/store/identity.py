@@ -99,7 +99,8 @@ def read(path: Path) -> StoreIdentity:
         raise StoreDamaged(f"{path / NAME} cannot be read: {error}") from error
     if unknown := set(identity.requires) - FEATURES:
         raise FormatTooNew(
-            f"{path} needs {', '.join(sorted(unknown))}, unknown to this fusefs: install a later one"
+            f"{path} needs {', '.join(sorted(unknown))}, unknown to this fusefs:"
+            " install a later one"
         )
     return identity
 

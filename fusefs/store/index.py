@@ -10,9 +10,10 @@ same raises MapFull, and the store rebuilds the transaction from the log.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -41,7 +42,10 @@ class Index:
             )  # fmt: skip
         except lmdb.Error as error:
             raise _translate(error, path) from error
-        self._transaction: lmdb.Transaction
+        # Any: the stubs allow memoryviews, which `buffers` would turn on.
+        self._transaction: Any
+        #: The row at a key, or None; the transaction's own, hence a new one after each commit.
+        self.get: Callable[[bytes], bytes | None]
         if not read_only:
             self._grow_when_half_full()  # LMDB opens a larger one with no room to spare
         self._begin()
@@ -52,10 +56,6 @@ class Index:
         except lmdb.Error as error:
             raise _translate(error, self._path) from error
         self.get = self._transaction.get
-
-    def get(self, key: bytes) -> bytes | None:  # replaced by the transaction's own at each begin
-        """The row at `key`, or None."""
-        raise NotImplementedError
 
     def apply(self, rows: dict[bytes, bytes | None]) -> None:
         """Put and delete `rows`. Raises MapFull, after which the transaction is unusable."""
@@ -94,9 +94,7 @@ class Index:
                     break
                 if key.startswith(prefix):
                     found.append((key, value))
-                elif found:
-                    break
-                elif key > first:
+                elif found or key > first:
                     break
                 has_row = cursor.next()
         return found
@@ -176,17 +174,15 @@ class Index:
 class Snapshot:
     """Rows of the index as they were at a checkpoint."""
 
-    def __init__(self, transaction: lmdb.Transaction) -> None:
+    def __init__(self, transaction: Any) -> None:
         self._transaction = transaction
-        self.get = transaction.get
+        self.get: Callable[[bytes], bytes | None] = transaction.get
 
     def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         return _scan(self._transaction, start, start if prefix is None else prefix)
 
 
-def _scan(
-    transaction: lmdb.Transaction, start: bytes, prefix: bytes
-) -> Iterator[tuple[bytes, bytes]]:
+def _scan(transaction: Any, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     with transaction.cursor() as cursor:
         if cursor.set_range(start):
             for key, value in cursor:

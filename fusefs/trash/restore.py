@@ -41,7 +41,7 @@ class Restorer:
         found = [e for e in self._trash.entries() if e.origin == path]
         if found:
             return [self._entry(found[-1], to)]
-        for hour in reversed(sorted(self._hours())):
+        for hour in sorted(self._hours(), reverse=True):
             mirror = self._resolve(TRASH_NAME + b"/" + hour + b"/" + path)
             if mirror is not None and mirror.is_dir:
                 return self._directory(mirror, to if to is not None else path)

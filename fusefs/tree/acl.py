@@ -1,4 +1,4 @@
-"""POSIX ACLs as the kernel hands them over: the bytes of ``system.posix_acl_access`` and ``_default``.
+"""POSIX ACLs as the kernel hands them over in ``system.posix_acl_access`` and ``_default``.
 
 The kernel enforces them; a filesystem must keep the mode in step with the access ACL and pass the
 default ACL of a directory on to what is made in it (acl(5), "object creation and default ACLs").
