@@ -121,13 +121,14 @@ class _Daemon:
         filesystem = Filesystem.open(self._store, self._options)
         log.info("store opened", store=self._store, seconds=round(time.monotonic() - started, 3))
         try:
-            await self._serve(filesystem)
+            try:
+                await self._serve(filesystem)
+            finally:
+                self._notifier.extend_timeout(EXTEND_BY_S)
+                filesystem.close()
         except BaseException as error:
             self._log_failure(error)
             raise
-        finally:
-            self._notifier.extend_timeout(EXTEND_BY_S)
-            filesystem.close()
         log.info("store closed, all is durable", store=self._store)
         self._notifier.close()
 

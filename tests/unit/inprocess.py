@@ -1,4 +1,4 @@
-"""A filesystem in this process, without FUSE, driven by paths as system calls drive the real one."""
+"""A filesystem in this process, without FUSE, driven by paths as the kernel drives the real one."""
 
 import stat
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def split(path: bytes) -> tuple[bytes, bytes]:
 
 
 class InProcess:
-    """`caller` makes the calls. Files are opened and closed for each read and write, unless held."""
+    """`caller` makes the calls. Files are opened and closed for each read and write."""
 
     def __init__(self, path: Path, clock: ManualClock, options: MountOptions | None = None) -> None:
         self.path = path
