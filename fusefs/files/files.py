@@ -203,16 +203,19 @@ class Files:
         else:
             self._store.space.admit_removal()
         file = self._open.get(inode.ino)
-        if file and file.waiting:
-            before = file.waiting.size_bytes
-            file.waiting.truncate(size)
-            self.waiting_bytes += file.waiting.size_bytes - before
-        inode.size = size
         self._tree.wrote(inode, is_privileged=is_privileged)
-        self.extents.shrink(inode, size)
-        with self._tree.act() as act:
-            self.extents.extend(act, inode, size)
-            act.change(inode)
+        try:
+            self.extents.shrink(inode, size)
+            with self._tree.act() as act:
+                act.change(inode)
+                self.extents.extend(act, inode, size)
+            inode.size = size
+        finally:
+            # Only now: where the disk refused, the file is as long as it was, or as it got.
+            if file and file.waiting:
+                before = file.waiting.size_bytes
+                file.waiting.truncate(inode.size)
+                self.waiting_bytes += file.waiting.size_bytes - before
         if not (file and file.waiting):
             self._tree.inodes.unpin(inode)
 

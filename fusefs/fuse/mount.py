@@ -59,6 +59,9 @@ class FuseMount:
         escaped = self._fsname.replace("\\", "\\\\").replace(",", "\\,")
         options = {"default_permissions", "subtype=fusefs", *self._options.fuse_options}
         options.add(_Option(f"fsname={escaped}"))
+        if os.geteuid() == 0:
+            # libfuse's own default is nosuid,nodev, also for root, whose mounts are no risk.
+            options |= {"dev", "suid"} - {no[2:] for no in options & {"nodev", "nosuid"}}
         try:
             pyfuse3.init(self._operations, self._mountpoint, options)
         except RuntimeError as error:

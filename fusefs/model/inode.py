@@ -77,6 +77,14 @@ class Inode:
         self.size = self.stored_size
         return self
 
+    def fields(self) -> tuple[int, ...]:
+        """All of it, to be given back to `set_fields`."""
+        return tuple(getattr(self, field) for field in Inode.__slots__)
+
+    def set_fields(self, fields: tuple[int, ...]) -> None:
+        for field, value in zip(Inode.__slots__, fields, strict=True):
+            setattr(self, field, value)
+
     @property
     def is_dir(self) -> bool:
         return self.mode & 0o170000 == stat.S_IFDIR

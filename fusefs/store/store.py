@@ -37,7 +37,7 @@ CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
 _OPEN_SEGMENTS = 64
-_CACHE_BYTES = 32 << 20
+_CACHE_BYTES = 16 << 20
 
 
 class Counters(msgspec.Struct):

@@ -147,8 +147,8 @@ class Trash:
         mirror.atime, mirror.mtime = live.atime, live.mtime
         self._tree.copy_xattrs(act, live, mirror)
         self._tree.put_name(act, above, name, mirror)
-        above.nlink += 1
         act.change(above, mirror)
+        above.nlink += 1
         act.inodes_made += 1
         self._tree.inodes.add(mirror)
         return mirror

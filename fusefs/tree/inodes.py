@@ -7,7 +7,7 @@ from fusefs.model import keys
 from fusefs.model.inode import Inode
 from fusefs.store.store import Store
 
-_KEPT = 20_000
+_KEPT = 10_000
 
 
 class Inodes:
@@ -63,18 +63,9 @@ class Inodes:
         self.held.pop(ino, None)
 
     def reload(self, inode: Inode) -> None:
-        """Undo changes to the object after a batch that did not happen.
-
-        A size that waits in memory stays: the bytes that it counts are still there.
-        """
+        """Undo changes to the object, which is not pinned, after a batch that did not happen."""
         row = self._store.get(keys.inode(inode.ino))
         if row is None:
             self.forget(inode.ino)
             return
-        fresh = Inode.unpack(inode.ino, row)
-        has_waiting = inode.size != inode.stored_size
-        size = inode.size
-        for field in Inode.__slots__:
-            setattr(inode, field, getattr(fresh, field))
-        if has_waiting:
-            inode.size = size
+        inode.set_fields(Inode.unpack(inode.ino, row).fields())

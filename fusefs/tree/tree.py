@@ -68,20 +68,24 @@ class Act(Batch):
     store and inodes as they were.
     """
 
-    __slots__ = ("_changed", "_tree", "inodes_made")
+    __slots__ = ("_changed", "_noted", "_tree", "inodes_made")
 
     def __init__(self, tree: "Tree") -> None:
         self._tree = tree
         self.inodes_made = 0  # less those freed
         self._changed: dict[int, Inode] = {}
+        self._noted: dict[int, tuple[int, ...]] = {}  # what only memory knew of them
         self.rows = {}
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows[key] if key in self.rows else self._tree.store.get(key)
 
     def change(self, *inodes: Inode) -> None:
-        """Say that the act changes these inodes."""
+        """Say that the act is going to change these inodes."""
+        pinned = self._tree.inodes.pinned
         for inode in inodes:
+            if inode.ino in pinned and inode.ino not in self._changed:
+                self._noted[inode.ino] = inode.fields()
             self._changed[inode.ino] = inode
 
     def __enter__(self) -> "Act":
@@ -104,7 +108,11 @@ class Act(Batch):
 
     def _undo(self) -> None:
         for inode in self._changed.values():
-            self._tree.inodes.reload(inode)
+            noted = self._noted.get(inode.ino)
+            if noted is not None:
+                inode.set_fields(noted)
+            else:
+                self._tree.inodes.reload(inode)
         self._tree.removal.undone()
 
 
