@@ -1,0 +1,178 @@
+"""A process that is killed at any step of the log's life loses nothing that it had said."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from fusefs.config.options import StoreOptions
+from fusefs.store.store import Store
+from tests.crash.acts import COUNT, Contents, acts
+from tests.unit import invariants
+from tests.unit.clocks import ManualClock
+from tests.unit.inprocess import InProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Where victims die while they act, and the how manieth time.
+ACTING = {
+    "log.append": (1, 2, 3, 17, 60),
+    "log.appended": (1, 2, 3, 17, 60),
+    "log.open": (1, 2, 4),
+    "log.seal": (1, 3),
+    "log.sync": (1, 3, 5),
+    "checkpoint.begin": (1, 3),
+    "checkpoint.commit": (1, 3),
+    "checkpoint.committed": (1, 3),
+}
+#: Where they die while they recover.
+RECOVERING = {
+    "recovery.record": (1, 2, 30),
+    "recovery.cut": (1, 2, 3),
+    "checkpoint.begin": (1,),
+    "checkpoint.commit": (1,),
+    "checkpoint.committed": (1,),
+    "log.sync": (1,),
+}
+
+
+def pairs(table: dict[str, tuple[int, ...]]) -> list[tuple[str, int]]:
+    return [(name, count) for name, counts in table.items() for count in counts]
+
+
+def run(store: Path, plan: str, *arguments: str) -> tuple[int, int]:
+    """(return code, number of acts that returned) of a victim."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.acts", str(store), plan, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=100,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    said = re.findall(rb"^(\d+)$", done.stdout, re.MULTILINE)
+    assert [int(number) for number in said] == list(range(len(said)))
+    return done.returncode, len(said)
+
+
+def found_in(fs: InProcess) -> Contents:
+    return {path: data for path, data in fs.tree_below().items() if data is not None}
+
+
+def check_acknowledged(fs: InProcess, count: int) -> None:
+    """The first `count` acts have happened; the next may have, in part; no other has."""
+    expected: Contents = {}
+    for _, _, change in islice(acts(), count):
+        change(expected)
+    found = found_in(fs)
+    touched, _, change = next(islice(acts(), count, None))
+    after = dict(expected)
+    change(after)
+    in_between = {path for path in expected | after if expected.get(path) != after.get(path)}
+    in_between.add(touched)
+    for path in expected | found:
+        if path not in in_between:
+            assert found.get(path) == expected.get(path), path
+    for path in in_between & found.keys():  # an unfinished write: a hole yet, or all
+        data = found[path]
+        assert data in (expected.get(path), after.get(path), b"", bytes(len(data)))
+    for path in in_between & expected.keys() & after.keys():
+        assert path in found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    Store.init(path, StoreOptions(), clock=ManualClock())
+    return path
+
+
+def test_every_failpoint_of_the_source_is_tried() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "fusefs").rglob("*.py"))
+    names = set(re.findall(r"failpoints\.hit\(\"([\w.]+)\"\)", source))
+    assert names == ACTING.keys() | RECOVERING.keys()
+    assert source.count("failpoints.hit(") == len(re.findall(r"failpoints\.hit\(\"", source))
+
+
+def test_nobody_is_killed_without_a_plan(store: Path) -> None:
+    assert run(store, "") == (0, COUNT)
+    fs = InProcess(store, ManualClock())
+    check_acknowledged(fs, COUNT)
+    invariants.check(fs.store)
+    fs.close()
+
+
+@pytest.mark.parametrize(("name", "count"), pairs(ACTING))
+def test_what_was_said_is_there_after_a_kill(store: Path, name: str, count: int) -> None:
+    code, said = run(store, f"{name}={count}:kill")
+    assert code == -signal.SIGKILL, "the failpoint was not hit"
+    assert said < COUNT
+    fs = InProcess(store, ManualClock())
+    assert fs.store.replay.cut_bytes == 0
+    if said or fs.tree.lookup(1, b"dir"):
+        check_acknowledged(fs, said)
+    invariants.check(fs.store)
+    fs.write(b"after", b"and it goes on")
+    fs.remount()
+    assert fs.read(b"after") == b"and it goes on"
+    invariants.check(fs.store)
+    fs.close()
+
+
+def test_one_store_survives_one_kill_after_the_other(store: Path) -> None:
+    """Each victim finds what the one before left, and dies a little later."""
+    for name, counts in ACTING.items():
+        code, _ = run(store, f"{name}={counts[-1] + 2}:kill")
+        assert code in (-signal.SIGKILL, 0)
+        fs = InProcess(store, ManualClock())
+        invariants.check(fs.store)
+        for path in found_in(fs):  # room for the next: its acts are the same
+            fs.unlink(path)
+        fs.close()
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose index is far behind, with damage in the second segment of its log's end."""
+    path = tmp_path_factory.mktemp("torn") / "store"
+    fs = InProcess(path, ManualClock())
+    fs.mkdir(b"dir")
+    for number in range(4):
+        for inner in range(10):
+            fs.write(b"dir/%d %d" % (number, inner), b"%d %d" % (number, inner) * 1000)
+        if number < 3:
+            fs.store.seal()
+    fs.store.abandon()
+    second = path / "segments" / f"{2:016x}"
+    data = bytearray(second.read_bytes())
+    data[len(data) // 2] ^= 1
+    second.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("name", "count"), pairs(RECOVERING))
+def test_a_recovery_that_is_killed_is_made_by_the_next(
+    torn: Path, tmp_path: Path, name: str, count: int
+) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    shutil.copytree(torn, undisturbed)
+    shutil.copytree(torn, killed)
+    code, _ = run(killed, f"{name}={count}:kill", "-")
+    assert code == -signal.SIGKILL, "the failpoint was not hit"
+    one, other = (InProcess(path, ManualClock()) for path in (undisturbed, killed))
+    assert 10 < len(found_in(one)) < 20
+    assert found_in(other) == found_in(one)
+    assert invariants.rows_in_index(other.store) == invariants.rows_in_index(one.store)
+    for fs in (one, other):
+        invariants.check(fs.store)
+        fs.close()
+    kept, kept_too = (
+        {file.name: file.read_bytes() for file in (path / "cut").iterdir()}
+        for path in (undisturbed, killed)
+    )
+    assert len(kept) == 3
+    assert kept_too == kept
