@@ -22,7 +22,12 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to be root")
 NOBODY = 65534
 #: Runs the program as nobody, from any place that root can import it from.
 AS_NOBODY = f"""
-import os, sys, fusefs.cli.app, fusefs.daemon.daemon
+import contextlib, importlib, os, pkgutil, sys, fusefs, rich, typer
+for package in fusefs, rich, typer:
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        with contextlib.suppress(ImportError):  # some need what is not installed
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 sys.exit(fusefs.cli.app.run(sys.argv[1:]))
 """

@@ -2,12 +2,14 @@
 
 import stat
 from collections.abc import Callable
+from errno import ENOTDIR
 from pathlib import Path
 
 import trio
 
 from fusefs.config.options import MountOptions, StoreOptions
 from fusefs.daemon.filesystem import Filesystem
+from fusefs.errors import Refused
 from fusefs.model import extent, keys
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
@@ -60,7 +62,10 @@ class InProcess:
 
     def _place(self, path: bytes) -> tuple[int, bytes]:
         head, last = split(path)
-        return self.tree.resolve(head).ino, last
+        parent = self.tree.resolve(head)
+        if not parent.is_dir:  # the kernel's answer
+            raise Refused(ENOTDIR)
+        return parent.ino, last
 
     def at(self, path: bytes) -> Inode:
         return self.tree.resolve(path)
