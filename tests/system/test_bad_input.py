@@ -20,16 +20,17 @@ pytestmark = pytest.mark.mount
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to be root")
 
 NOBODY = 65534
-#: Runs the program as nobody, from any place that root can import it from.
-AS_NOBODY = f"""
-import contextlib, importlib, os, pkgutil, sys, fusefs, rich, typer
-for package in fusefs, rich, typer:
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        with contextlib.suppress(ImportError):  # some need what is not installed
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
-os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
-sys.exit(fusefs.cli.app.run(sys.argv[1:]))
+#: Runs the program as nobody, through private mounts: the environment and the checkout may lie
+#: below a directory that is closed to others. Takes: its own directory, theirs, the arguments.
+AS_NOBODY = """
+set -eu
+mkdir "$1/environment" "$1/checkout"
+mount --bind "$2" "$1/environment"
+mount --bind "$3" "$1/checkout"
+export PYTHONPATH=$1/checkout
+python=$1/environment/bin/python
+shift 3
+exec setpriv --reuid nobody --regid nogroup --clear-groups "$python" -m fusefs "$@"
 """
 #: Runs the program in little more address space than its modules take.
 WITHOUT_SPACE = """
@@ -194,13 +195,19 @@ def public(tmp_path: Path) -> Iterator[Path]:
 
 
 def run_as_nobody(*arguments: str | Path) -> Done:
-    return run_script(AS_NOBODY, *arguments)
+    with tempfile.TemporaryDirectory(prefix="fusefs-test-") as own:
+        os.chmod(own, 0o755)
+        shell = ("unshare", "--mount", "sh", "-c", AS_NOBODY, "sh")
+        return run(*shell, own, sys.prefix, ROOT, *arguments)
 
 
-def run_script(script: str, *arguments: str | Path) -> Done:
-    """Run the program within `script`."""
+def run_without_space(*arguments: str | Path) -> Done:
+    return run(sys.executable, "-c", WITHOUT_SPACE, *arguments)
+
+
+def run(*command: str | Path) -> Done:
     return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
+        [str(word) for word in command],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -261,7 +268,7 @@ def test_init_on_a_read_only_disk(read_only: Path) -> None:
 def test_no_address_space_for_the_index(store: Path) -> None:
     fusefs("status", store)
     before = fingerprint(store)
-    assert_refused(run_script(WITHOUT_SPACE, "status", store), 17, store, "ulimit")
+    assert_refused(run_without_space("status", store), 17, store, "ulimit")
     assert fingerprint(store) == before
 
 
