@@ -44,13 +44,13 @@ class OpenFile:
 
 
 class Handle:
-    """One open(2). `is_privileged`: its writes keep set-ID bits."""
+    """One open(2). `keeps`: the set-ID bits that its writes need not clear."""
 
-    __slots__ = ("file", "is_privileged")
+    __slots__ = ("file", "keeps")
 
-    def __init__(self, file: OpenFile, is_privileged: bool) -> None:
+    def __init__(self, file: OpenFile, keeps: int) -> None:
         self.file = file
-        self.is_privileged = is_privileged
+        self.keeps = keeps
 
 
 class Files:
@@ -70,7 +70,7 @@ class Files:
 
     # -- handles
 
-    def open(self, inode: Inode, *, is_privileged: bool, for_writing: bool) -> int:
+    def open(self, inode: Inode, *, keeps: int, for_writing: bool) -> int:
         """A new handle. Raises Refused(EPERM) for writing to what is in the trash."""
         if for_writing and self.is_frozen(inode):
             raise Refused(EPERM, "what is in the trash cannot be changed")
@@ -82,7 +82,7 @@ class Files:
         if inode.nlink:
             file.is_live = True
         self._last_handle += 1
-        self._handles[self._last_handle] = Handle(file, is_privileged)
+        self._handles[self._last_handle] = Handle(file, keeps)
         return self._last_handle
 
     def release(self, number: int) -> None:
@@ -135,7 +135,7 @@ class Files:
         self.waiting_bytes += waiting.size_bytes - before
         if end > inode.size:
             inode.size = end
-        self._tree.wrote(inode, is_privileged=handle.is_privileged)
+        self._tree.wrote(inode, keeps=handle.keeps)
         for span in whole:
             self._store_span(file, span)
         if self.waiting_bytes > self._limit:
@@ -194,7 +194,7 @@ class Files:
             self.flush(file)
         self._tree.flush_times()
 
-    def truncate(self, inode: Inode, size: int, *, is_privileged: bool) -> None:
+    def truncate(self, inode: Inode, size: int, *, keeps: int) -> None:
         """Cut off or lengthen a file. Raises DiskFull, Refused(EFBIG)."""
         if size > SIZE_MAX:
             raise Refused(EFBIG)
@@ -203,7 +203,7 @@ class Files:
         else:
             self._store.space.admit_removal()
         file = self._open.get(inode.ino)
-        self._tree.wrote(inode, is_privileged=is_privileged)
+        self._tree.wrote(inode, keeps=keeps)
         try:
             self.extents.shrink(inode, size)
             with self._tree.act() as act:

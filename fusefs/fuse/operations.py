@@ -26,12 +26,14 @@ from fusefs.model.inode import IN_TRASH, Inode
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 from fusefs.tree import acl
-from fusefs.tree.tree import Caller, Tree
+from fusefs.tree.tree import SET_ID, Caller, Tree
 
 KEEP_S = 86400
 _BLOCK_UNIT = 512
 #: Cookies of the two names that every directory has; names get higher ones.
 _DOT, _DOTDOT = 1, 2
+_TRUSTED = b"trusted."
+_NAMESPACES = (b"user.", b"security.", _TRUSTED)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,25 @@ def _answer(handler: _Handler) -> _Handler:
 
 def _caller(context: RequestContext) -> Caller:
     return Caller(context.uid, context.gid, context.pid)
+
+
+def _kept_set_id(inode: Inode, context: RequestContext) -> int:
+    """The set-ID bits that a write by the caller leaves alone.
+
+    Root keeps both, and members of the file's group set-group-ID, as on other filesystems of
+    Linux 6.2 and later.
+    """
+    if context.uid == 0:
+        return SET_ID
+    if context.gid == inode.gid:
+        return stat.S_ISGID
+    if not inode.mode & stat.S_ISGID:
+        return 0  # not worth asking for the other groups
+    try:
+        groups = pyfuse3.get_sup_groups(context.pid)
+    except (OSError, RuntimeError):  # the caller has died meanwhile
+        return 0
+    return stat.S_ISGID if inode.gid in groups else 0
 
 
 class Operations(pyfuse3.Operations):
@@ -216,9 +237,12 @@ class Operations(pyfuse3.Operations):
         target = self._tree.inode(inode)
         self._refuse_in_trash(target)
         if fields.update_size:
-            self._files.truncate(target, attr.st_size, is_privileged=ctx.uid == 0)
+            self._files.truncate(target, attr.st_size, keeps=_kept_set_id(target, ctx))
+        mode = attr.st_mode if fields.update_mode else None
+        if fields.update_size and mode is not None:
+            mode &= ~SET_ID | target.mode  # the kernel clears fewer of them than `truncate` did
         changes = {
-            "mode": attr.st_mode if fields.update_mode else None,
+            "mode": mode,
             "uid": attr.st_uid if fields.update_uid else None,
             "gid": attr.st_gid if fields.update_gid else None,
             "atime": attr.st_atime_ns if fields.update_atime else None,
@@ -237,23 +261,36 @@ class Operations(pyfuse3.Operations):
 
     @_answer
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        self._check_xattr_name(name)
         return self._tree.get_xattr(inode, name)
 
     @_answer
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
-        return self._tree.list_xattr(inode)
+        names = self._tree.list_xattr(inode)
+        if ctx.uid == 0:
+            return names
+        return [name for name in names if not name.startswith(_TRUSTED)]
 
     @_answer
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
-        if name.startswith(b"system.") and name not in (acl.ACCESS, acl.DEFAULT):
-            raise FUSEError(errno.EOPNOTSUPP)
         self._tree.set_xattr(inode, name, value)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
         self._tree.remove_xattr(inode, name)
+
+    def _check_xattr_name(self, name: bytes) -> None:
+        """Refuse what is in no namespace of xattr(7)."""
+        if name in (acl.ACCESS, acl.DEFAULT) and self.enable_acl:
+            return
+        if not name.startswith(_NAMESPACES):
+            raise FUSEError(errno.EOPNOTSUPP)
+        if name in _NAMESPACES:
+            raise FUSEError(errno.EINVAL)
 
     # -- contents
 
@@ -262,18 +299,18 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         inode = self._tree.make(parent_inode, name, mode, _caller(ctx))
-        handle = self._files.open(inode, is_privileged=ctx.uid == 0, for_writing=True)
+        keeps = _kept_set_id(inode, ctx)
+        handle = self._files.open(inode, keeps=keeps, for_writing=True)
         return FileInfo(fh=handle, keep_cache=True), self._entry(inode)
 
     @_answer
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         target = self._tree.inode(inode)
-        is_privileged = ctx.uid == 0
-        writes = bool(flags & _WRITES)
-        handle = self._files.open(target, is_privileged=is_privileged, for_writing=writes)
+        keeps = _kept_set_id(target, ctx)
+        handle = self._files.open(target, keeps=keeps, for_writing=bool(flags & _WRITES))
         if flags & os.O_TRUNC:
             try:
-                self._files.truncate(target, 0, is_privileged=is_privileged)
+                self._files.truncate(target, 0, keeps=keeps)
             except FusefsError:
                 self._files.release(handle)
                 raise

@@ -17,6 +17,9 @@ HAS_XATTR = 1
 #: A directory inside the trash. Names in it are changed by deletion and restore alone.
 IN_TRASH = 2
 
+#: Times that a row can hold are within this many nanoseconds of 1970: up to the year 2262.
+TIME_LIMIT_NS = (1 << 63) - 1
+
 _VERSION = 1
 _ROW = Struct("<BIIIIQQQqqqqIIQ")
 ROW_SIZE = _ROW.size

@@ -26,7 +26,14 @@ from fusefs.errors import Refused
 from fusefs.model import dirent, keys
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import Cause
-from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
+from fusefs.model.inode import (
+    HAS_XATTR,
+    IN_TRASH,
+    ROOT_INO,
+    TIME_LIMIT_NS,
+    TRASH_INO,
+    Inode,
+)
 from fusefs.store.index import Batch
 from fusefs.store.store import Store
 from fusefs.tree import acl
@@ -38,8 +45,10 @@ XATTR_SIZE_MAX = 64 << 10
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
 
-_SET_ID = stat.S_ISUID | stat.S_ISGID
+#: The set-ID bits of a mode.
+SET_ID = stat.S_ISUID | stat.S_ISGID
 _RELATIME_NS = 24 * 3600 * 10**9
 
 
@@ -392,11 +401,11 @@ class Tree:
     ) -> Inode | None:  # fmt: skip
         """Move a name; returns the inode that lost its name at the target, if any did.
 
-        Raises Refused: ENOENT, EEXIST (NOREPLACE), EINVAL (unknown flags, EXCHANGE with NOREPLACE),
+        Raises Refused: ENOENT, EEXIST (NOREPLACE), EINVAL (unknown flags, EXCHANGE with another),
         EISDIR, ENOTDIR, ENOTEMPTY, EPERM (into the trash), ENAMETOOLONG.
         """
         exchange = flags == RENAME_EXCHANGE
-        if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
+        if flags & ~(RENAME_NOREPLACE | RENAME_WHITEOUT) and not exchange:
             raise Refused(EINVAL)
         self.store.space.admit_removal()
         old_parent = self.inode(old_parent_ino)
@@ -408,14 +417,14 @@ class Tree:
         target = self.inode(dirent.unpack(target_row).ino) if target_row else None
         if TRASH_INO in (inode.ino, target.ino if target else 0):
             raise Refused(EPERM, "the trash itself cannot be renamed or replaced")
-        if flags == RENAME_NOREPLACE and target:
+        if flags & RENAME_NOREPLACE and target:
             raise Refused(EEXIST)
         if target is None and exchange:
             raise Refused(ENOENT)
         if target is inode:
             return None
         target_row = target_row or b""
-        if exchange and old_parent.flags & IN_TRASH:
+        if flags & ~RENAME_NOREPLACE and old_parent.flags & IN_TRASH:
             raise Refused(EPERM)
         if target and not exchange:
             self._check_replaceable(inode, target)
@@ -438,11 +447,24 @@ class Tree:
             self.put_name(act, new_parent, new_name, inode)
             self._moved_dir(inode, old_parent, new_parent)
             inode.ctime = now
+            if flags & RENAME_WHITEOUT:
+                self._leave_whiteout(act, old_parent, old_name, caller)
             for parent in (old_parent, new_parent):
                 parent.mtime = parent.ctime = now
         if inode.is_dir or (target and target.is_dir):
             self.removal.directory_moved()
         return None if exchange else target
+
+    def _leave_whiteout(self, act: Act, parent: Inode, name: bytes, caller: Caller) -> None:
+        """Put the device 0:0 where a name was: overlayfs takes it for "removed"."""
+        counters = self.store.counters
+        counters.ino += 1
+        now = self.store.clock.time_ns()
+        whiteout = Inode(counters.ino, stat.S_IFCHR, caller.uid, caller.gid, now)
+        act.change(whiteout)
+        self.put_name(act, parent, name, whiteout)
+        act.inodes_made += 1
+        self.inodes.add(whiteout)
 
     @staticmethod
     def _moved_dir(inode: Inode, old_parent: Inode, new_parent: Inode) -> None:
@@ -467,7 +489,10 @@ class Tree:
         gid: int | None = None, atime: int | None = None, mtime: int | None = None,
         ctime: int | None = None,
     ) -> None:  # fmt: skip
-        """chmod, chown and utimensat. The kernel has checked the right to."""
+        """chmod, chown and utimensat. The kernel has checked the right to.
+
+        Times out of range become the next one in range, as the kernel's own filesystems do.
+        """
         self.store.space.admit_removal()
         with self.act() as act:
             act.change(inode)
@@ -479,28 +504,29 @@ class Tree:
             if gid is not None:
                 inode.gid = gid
             if mode is None and (uid is not None or gid is not None) and not inode.is_dir:
-                self._drop_set_id(inode)
+                self._drop_set_id(inode, stat.S_ISGID)
             if atime is not None:
-                inode.atime = atime
+                inode.atime = _in_range(atime)
             if mtime is not None:
-                inode.mtime = mtime
-            inode.ctime = self.store.clock.time_ns() if ctime is None else ctime
+                inode.mtime = _in_range(mtime)
+            inode.ctime = self.store.clock.time_ns() if ctime is None else _in_range(ctime)
 
     @staticmethod
-    def _drop_set_id(inode: Inode) -> None:
-        """chown(2): the set-user-ID bit goes, and set-group-ID where it means execution."""
-        inode.mode &= ~stat.S_ISUID
+    def _drop_set_id(inode: Inode, keeps: int) -> None:
+        """As after chown(2) and write(2): but for the bits in `keeps`, where set-group-ID means
+        execution it goes in any case."""
         if inode.mode & stat.S_IXGRP:
-            inode.mode &= ~stat.S_ISGID
+            keeps &= ~stat.S_ISGID
+        inode.mode &= ~SET_ID | keeps
 
-    def wrote(self, inode: Inode, *, is_privileged: bool) -> None:
-        """Note a write in memory: times, and set-ID bits unless the writer may keep them.
+    def wrote(self, inode: Inode, *, keeps: int) -> None:
+        """Note a write in memory: times, and set-ID bits, of which the writer may keep `keeps`.
 
         The index learns of it with the data, or through `flush_times`.
         """
         inode.mtime = inode.ctime = self.store.clock.time_ns()
-        if inode.mode & _SET_ID and not is_privileged and inode.is_file:
-            self._drop_set_id(inode)
+        if inode.mode & SET_ID and keeps != SET_ID and inode.is_file:
+            self._drop_set_id(inode, keeps)
         self.inodes.pin(inode)
 
     def accessed(self, inode: Inode) -> None:
@@ -646,3 +672,7 @@ class Tree:
         """Delete the rows of a name. Counts and times are the caller's."""
         act.delete(keys.name(parent.ino, name))
         act.delete(keys.order(parent.ino, found.cookie))
+
+
+def _in_range(time_ns: int) -> int:
+    return max(-TIME_LIMIT_NS, min(time_ns, TIME_LIMIT_NS))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusefs.base import failpoints
+from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
 
@@ -57,7 +58,7 @@ def acts() -> Iterator[Act]:
             yield (
                 path,
                 lambda fs, path=path: fs.files.truncate(
-                    fs.tree.resolve(path), 10, is_privileged=True
+                    fs.tree.resolve(path), 10, keeps=SET_ID
                 ),
                 lambda made, path=path: made.update({path: made[path][:10]}),
             )  # fmt: skip

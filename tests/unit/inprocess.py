@@ -15,7 +15,7 @@ from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
 from fusefs.store.store import Store
 from fusefs.trash.restore import Restorer
-from fusefs.tree.tree import Caller
+from fusefs.tree.tree import SET_ID, Caller
 from tests.unit.clocks import ManualClock
 
 ROOT_USER = Caller(0, 0, 0)
@@ -106,9 +106,9 @@ class InProcess:
 
     # -- contents
 
-    def opened(self, path: bytes, *, is_privileged: bool = True) -> int:
+    def opened(self, path: bytes, *, keeps: int = SET_ID) -> int:
         """A handle for reading and writing, kept open."""
-        return self.files.open(self.at(path), is_privileged=is_privileged, for_writing=True)
+        return self.files.open(self.at(path), keeps=keeps, for_writing=True)
 
     def pwrite(self, handle: int, offset: int, data: bytes) -> None:
         self.files.write(self.files.handle(handle), offset, data)
@@ -130,14 +130,14 @@ class InProcess:
     def read(self, path: bytes) -> bytes:
         """The whole content; opened for reading only."""
         inode = self.at(path)
-        handle = self.files.open(inode, is_privileged=True, for_writing=False)
+        handle = self.files.open(inode, keeps=SET_ID, for_writing=False)
         try:
             return self.pread(handle, 0, inode.size)
         finally:
             self.files.release(handle)
 
     def truncate(self, path: bytes, size: int) -> None:
-        self.files.truncate(self.at(path), size, is_privileged=True)
+        self.files.truncate(self.at(path), size, keeps=SET_ID)
 
     def sync(self) -> None:
         trio.run(self.filesystem.flush)

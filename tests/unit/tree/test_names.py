@@ -9,8 +9,8 @@ import pytest
 from fusefs.base import failpoints
 from fusefs.errors import DiskFull, FusefsError, Refused
 from fusefs.model import keys
-from fusefs.model.inode import Inode
-from fusefs.tree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, Caller
+from fusefs.model.inode import TIME_LIMIT_NS, Inode
+from fusefs.tree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, Caller
 from tests.unit import invariants
 from tests.unit.inprocess import DIRECTORY, REGULAR, SYMLINK, InProcess
 
@@ -187,7 +187,9 @@ def test_rename_says_what_is_wrong(fs: InProcess) -> None:
         (b"file", b"full/file", RENAME_NOREPLACE, errno.EEXIST),
         (b"file", b"file", RENAME_NOREPLACE, errno.EEXIST),
         (b"file", b"no", RENAME_EXCHANGE, errno.ENOENT),
-        (b"file", b"no", 4, errno.EINVAL),
+        (b"file", b"no", 8, errno.EINVAL),
+        (b"file", b"full/file", RENAME_WHITEOUT | RENAME_EXCHANGE, errno.EINVAL),
+        (b"file", b"full/file", RENAME_WHITEOUT | RENAME_NOREPLACE, errno.EEXIST),
         (b"file", b"full/file", RENAME_NOREPLACE | RENAME_EXCHANGE, errno.EINVAL),
         (b".trash", b"x", 0, errno.EPERM),
         (b"dir", b".trash", 0, errno.EPERM),
@@ -202,6 +204,16 @@ def test_noreplace_moves_where_nothing_is(fs: InProcess) -> None:
     fs.make(b"a")
     fs.rename(b"a", b"b", RENAME_NOREPLACE)
     assert fs.names() == [b"b"]
+
+
+def test_a_whiteout_stays_where_the_name_was(fs: InProcess) -> None:
+    fs.write(b"a", b"content")
+    fs.write(b"b", b"replaced")
+    fs.rename(b"a", b"b", RENAME_WHITEOUT)
+    left = fs.at(b"a")
+    assert (left.mode, left.rdev, left.nlink) == (stat.S_IFCHR, 0, 1)
+    assert fs.read(b"b") == b"content"
+    assert [e.origin for e in fs.trash.entries()] == [b"b"]
 
 
 def test_exchange_swaps_two_names_of_any_kind(fs: InProcess) -> None:
@@ -279,6 +291,13 @@ def test_attributes_survive(fs: InProcess) -> None:
     assert (found.uid, found.gid, found.atime) == (12, 13, -5)
     assert found.mtime == 1_700_000_000_123_456_789
     assert found.ctime == fs.clock.now_ns
+
+
+def test_times_out_of_range_become_the_next_in_range(fs: InProcess) -> None:
+    inode = fs.make(b"file")
+    fs.tree.set_attributes(inode, fs.caller, atime=10**30, mtime=-(10**30))
+    fs.crash()
+    assert (fs.at(b"file").atime, fs.at(b"file").mtime) == (TIME_LIMIT_NS, -TIME_LIMIT_NS)
 
 
 def test_a_read_sets_atime_as_relatime_does(fs: InProcess) -> None:
