@@ -5,7 +5,6 @@ are gone are made again, with the owner and mode that their mirror in the trash 
 """
 
 import stat
-from collections.abc import Iterator
 
 from fusefs.errors import NoSuchEntry, NotPermitted, Refused, TargetExists
 from fusefs.model.entry import Entry
@@ -69,29 +68,31 @@ class Restorer:
         return path
 
     def _directory(self, mirror: Inode, path: bytes) -> list[bytes]:
-        path = path.strip(b"/")
-        if self._caller.uid not in (0, mirror.uid):
-            raise NotPermitted(f"{_shown(path)} belongs to another user")
-        standing = self._resolve(path)
-        if standing is None:
-            above = self._tree.inode(mirror.parent)
-            self._move(mirror.parent, self._tree.name_of(mirror), path, above)
-            return [path]
-        if not standing.is_dir:
-            raise TargetExists(f"{_shown(path)} exists: give another place with --to")
-        return list(self._merge(mirror, path))
+        """Take back a directory; where one lives at its place, all that was removed from that."""
+        restored: list[bytes] = []
+        waiting = [(mirror, path.strip(b"/"))]
+        while waiting:
+            mirror, path = waiting.pop()
+            if self._caller.uid not in (0, mirror.uid):
+                raise NotPermitted(f"{_shown(path)} belongs to another user")
+            standing = self._resolve(path)
+            if standing is None:
+                above = self._tree.inode(mirror.parent)
+                self._move(mirror.parent, self._tree.name_of(mirror), path, above)
+                restored.append(path)
+                continue
+            if not standing.is_dir:
+                raise TargetExists(f"{_shown(path)} exists: give another place with --to")
+            for ino, kind, name, _ in list(self._tree.listing(mirror.ino, 0)):
+                inside = path + b"/" + name if path else name
+                if kind == stat.S_IFDIR:
+                    waiting.append((self._tree.inode(ino), inside))
+                else:
+                    self._move(mirror.ino, name, inside, mirror)
+                    restored.append(inside)
+        return restored
 
-    def _merge(self, mirror: Inode, path: bytes) -> Iterator[bytes]:
-        """The directory lives: restore into it what was removed from it."""
-        for ino, kind, name, _ in list(self._tree.listing(mirror.ino, 0)):
-            inside = path + b"/" + name if path else name
-            if kind == stat.S_IFDIR:
-                yield from self._directory(self._tree.inode(ino), inside)
-            else:
-                self._move(mirror.ino, name, inside, mirror)
-                yield inside
-
-    def _move(self, parent: int, name: bytes, path: bytes, mirror: Inode | None) -> None:
+    def _move(self, parent: int, name: bytes, path: bytes, mirror: Inode) -> None:
         head, _, last = path.rpartition(b"/")
         if not last:
             raise TargetExists("the root of the filesystem exists: give another place with --to")
@@ -101,27 +102,36 @@ class Restorer:
         self._tree.rename(parent, name, into.ino, last, 1, self._caller)
         self.appeared.append((into.ino, last))
 
-    def _make_parents(self, path: bytes, mirror: Inode | None) -> Inode:
-        if not path:
-            return self._tree.inode(ROOT_INO)
-        found = self._resolve(path)
-        if found is not None:
-            if not found.is_dir or found.flags & IN_TRASH:
+    def _make_parents(self, path: bytes, mirror: Inode) -> Inode:
+        """The directory at `path`, made where it is gone as `mirror` and those above it show."""
+        directory = self._tree.inode(ROOT_INO)
+        parts = path.split(b"/") if path else []
+        for name, model in zip(parts, self._models(mirror, len(parts)), strict=True):
+            found = self._tree.lookup(directory.ino, name)
+            if found is None:
+                found = self._make_parent(directory, name, model)
+            elif not found.is_dir or found.flags & IN_TRASH:
                 raise TargetExists(f"{_shown(path)} is no directory to restore into")
-            return found
-        head, _, last = path.rpartition(b"/")
-        if mirror is not None and mirror.parent == TRASH_INO:
-            mirror = None  # the hour's own: it stands for no directory on the way
-        above_mirror = self._tree.inode(mirror.parent) if mirror is not None else None
-        above = self._make_parents(head, above_mirror)
-        mode = mirror.mode if mirror is not None else stat.S_IFDIR | 0o755
-        made = self._tree.make(above.ino, last, mode, self._caller)
-        if mirror is not None:
+            directory = found
+        return directory
+
+    def _models(self, mirror: Inode, count: int) -> list[Inode | None]:
+        """The last `count` directories down to `mirror`; None for those above the mirrors."""
+        models: list[Inode | None] = []
+        while len(models) < count and mirror.parent != TRASH_INO:
+            models.append(mirror)
+            mirror = self._tree.inode(mirror.parent)
+        return [*[None] * (count - len(models)), *reversed(models)]
+
+    def _make_parent(self, above: Inode, name: bytes, model: Inode | None) -> Inode:
+        mode = model.mode if model else stat.S_IFDIR | 0o755
+        made = self._tree.make(above.ino, name, mode, self._caller)
+        if model:
             with self._tree.act() as act:
                 act.change(made)
-                made.uid, made.gid, made.mode = mirror.uid, mirror.gid, mirror.mode
-                self._tree.copy_xattrs(act, mirror, made)
-        self.appeared.append((above.ino, last))
+                made.uid, made.gid, made.mode = model.uid, model.gid, model.mode
+                self._tree.copy_xattrs(act, model, made)
+        self.appeared.append((above.ino, name))
         return made
 
     def _resolve(self, path: bytes) -> Inode | None:

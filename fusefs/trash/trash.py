@@ -22,6 +22,7 @@ from fusefs.tree.tree import NAME_MAX, Act, Removed, Tree
 #: Entries that one act converts when a directory is taken back: bounds the batch to some MiB.
 _STEP = 5000
 _PROCESS_NAME_S = 5.0
+_MIRRORS_KEPT = 10_000
 
 
 class Trash:
@@ -43,7 +44,6 @@ class Trash:
         inode = what.inode
         if inode.is_dir:
             self._mirror_named(act, above, what.name, inode)
-            self._mirrors.clear()  # paths below it are free for other directories
             self._tree.free_if_unnamed(act, inode)
             return
         name = self._free_name(act, above, what.name)
@@ -67,24 +67,18 @@ class Trash:
         act.put(keys.entry(number), entry.pack(made))
 
     def left_trash(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        self._mirrors.clear()
         if inode.is_dir:
             self._revive_below(act, inode)
         else:
             self._revive(act, parent, name, inode)
 
     def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        if inode.is_dir:
-            self._mirrors.clear()
-        else:
+        if not inode.is_dir:
             inode.trash_names -= 1
             act.delete(keys.entry(self._number(act, parent, name)))
         self._tree.free_if_unnamed(act, inode)
 
     def directory_moved(self) -> None:
-        self._mirrors.clear()
-
-    def undone(self) -> None:
         self._mirrors.clear()
 
     # -- looking
@@ -107,19 +101,32 @@ class Trash:
 
     def _mirror(self, act: Act, live: Inode, hour: bytes) -> Inode:
         """The directory of the trash that stands for a live one this hour."""
-        known = self._mirrors.get((hour, live.ino))
-        if known is not None:
-            mirror = self._tree.inode(known)
-            act.change(mirror)
-            return mirror
-        if live.ino == ROOT_INO:
-            above, name = self._tree.inode(TRASH_INO), hour
-        else:
-            above = self._mirror(act, self._tree.inode(live.parent), hour)
-            name = self._tree.name_of(live)
-        mirror = self._mirror_named(act, above, name, live)
-        self._mirrors[hour, live.ino] = mirror.ino
+        missing = []
+        above, mirror = live, self._known_mirror(hour, live)
+        while mirror is None and above.ino != ROOT_INO:
+            missing.append(above)
+            above = self._tree.inode(above.parent)
+            mirror = self._known_mirror(hour, above)
+        if mirror is None:
+            mirror = self._mirror_named(act, self._tree.inode(TRASH_INO), hour, above)
+            self._remember_mirror(hour, above, mirror)
+        for directory in reversed(missing):
+            mirror = self._mirror_named(act, mirror, self._tree.name_of(directory), directory)
+            self._remember_mirror(hour, directory, mirror)
+        act.change(mirror)
         return mirror
+
+    def _known_mirror(self, hour: bytes, live: Inode) -> Inode | None:
+        """The mirror remembered for `live`, unless it was purged, taken back, or never came to be
+        because its act failed."""
+        known = self._mirrors.get((hour, live.ino))
+        mirror = self._tree.inodes.find(known) if known is not None else None
+        return mirror if mirror and mirror.nlink and mirror.flags & IN_TRASH else None
+
+    def _remember_mirror(self, hour: bytes, live: Inode, mirror: Inode) -> None:
+        if len(self._mirrors) >= _MIRRORS_KEPT:
+            self._mirrors.clear()
+        self._mirrors[hour, live.ino] = mirror.ino
 
     def _mirror_named(self, act: Act, above: Inode, name: bytes, live: Inode) -> Inode:
         row = act.get(keys.name(above.ino, name))

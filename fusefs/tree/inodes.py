@@ -1,6 +1,7 @@
 """The inodes in use: one object for each, so that everybody sees a change at once."""
 
 from collections import OrderedDict
+from errno import ENOENT
 
 from fusefs.errors import Refused, StoreDamaged
 from fusefs.model import keys
@@ -31,12 +32,19 @@ class Inodes:
             return inode
         return self._load(ino)
 
+    def find(self, ino: int) -> Inode | None:
+        """The same, or None if there is none such."""
+        try:
+            return self.get(ino)
+        except Refused:
+            return None
+
     def _load(self, ino: int) -> Inode:
         inode = self.pinned.get(ino) or self.held.get(ino)
         if inode is None:
             row = self._store.get(keys.inode(ino))
             if row is None:
-                raise Refused(2, f"inode {ino} does not exist")
+                raise Refused(ENOENT, f"inode {ino} does not exist")
             try:
                 inode = Inode.unpack(ino, row)
             except Exception as error:

@@ -122,7 +122,6 @@ class Act(Batch):
                 inode.set_fields(noted)
             else:
                 self._tree.inodes.reload(inode)
-        self._tree.removal.undone()
 
 
 class Removal(Protocol):
@@ -139,9 +138,6 @@ class Removal(Protocol):
 
     def directory_moved(self) -> None:
         """Called after a live directory was renamed: paths have changed."""
-
-    def undone(self) -> None:
-        """Called after an act that did not happen: what was made in it is not there."""
 
 
 class Free:
@@ -161,9 +157,6 @@ class Free:
 
     def directory_moved(self) -> None:
         """Keeps no paths."""
-
-    def undone(self) -> None:
-        """Keeps nothing."""
 
 
 class Tree:

@@ -10,6 +10,7 @@ from fusefs.base import failpoints
 from fusefs.errors import DiskFull, Refused
 from fusefs.model import keys
 from fusefs.model.entry import Cause, Entry, State
+from fusefs.model.inode import ROOT_INO
 from fusefs.tree.tree import RENAME_EXCHANGE, Caller
 from tests.unit import invariants
 from tests.unit.inprocess import REGULAR, SYMLINK, InProcess
@@ -425,3 +426,20 @@ def test_the_name_of_the_process_is_kept(fs: InProcess) -> None:
     fs.tree.make(1, b"other", REGULAR, fs.caller)
     fs.unlink(b"other")
     assert entries(fs)[1].process == b""
+
+
+def test_deeper_than_any_stack_is_removed_and_taken_back(fs: InProcess) -> None:
+    depth = 1500
+    parent = fs.mkdir(b"top").ino
+    for _ in range(depth):
+        parent = fs.tree.make(parent, b"d", stat.S_IFDIR | 0o755, fs.caller).ino
+    fs.tree.make(parent, b"file", stat.S_IFREG | 0o644, fs.caller)
+    fs.tree.unlink(parent, b"file", fs.caller)
+    while parent != ROOT_INO:
+        inode = fs.tree.inode(parent)
+        parent = inode.parent
+        fs.tree.rmdir(parent, fs.tree.name_of(inode), fs.caller)
+    assert fs.names() == []
+    path = b"top" + b"/d" * depth + b"/file"
+    assert fs.restorer().restore(path) == [path]
+    assert fs.at(path).nlink == 1
