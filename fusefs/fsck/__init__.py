@@ -1,9 +1,17 @@
 """Checking a store, mounted or not, without changing it.
 
     check       the whole check and its report
+    problem     what is wrong, and by which path to name it
+    probe       can the index be read at all: tried in a process of its own, which may crash
     view        the rows of a store: its last checkpoint, and what the log says since
-    structure   do the rows fit together
+    tables      rows as values; the ones that do not decode
+    names       names, directories, link counts, the trash
+    contents    extents, references of blocks, link targets, extended attributes
+    books       the index's own position and counters
     segments    do the log's records and the blocks' places verify
+    tally       counts for numbers that are dense
 
-Called by the CLI. Reads only; a mounted store is checked as it was when the check began.
+Called by the CLI. Reads only; a mounted store is checked as it was when the check began: the index
+snapshot is pinned, and of a log that grows meanwhile only what was there is looked at. Each damage
+is a `Problem`, and the check goes on behind it; only an index that cannot be read ends it.
 """

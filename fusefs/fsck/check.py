@@ -1,14 +1,19 @@
 """The whole check, and its report."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusefs.fsck.segments import Progress, blocks, segments
-from fusefs.fsck.structure import Problem, structure
-from fusefs.fsck.view import view
+from fusefs.fsck.books import books
+from fusefs.fsck.contents import contents
+from fusefs.fsck.names import names
+from fusefs.fsck.problem import Places, Problem
+from fusefs.fsck.segments import Progress, blocks, list_segments, segments
+from fusefs.fsck.tables import Tables
+from fusefs.fsck.tally import Census
+from fusefs.fsck.view import View, view
 from fusefs.model import keys
 from fusefs.store import identity
-from fusefs.store.recovery import list_segments
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,27 @@ def check(store: Path, read_data: bool, progress: Progress | None = None) -> Rep
     uuid = identity.read(store).uuid_bytes
     directory = store / "segments"
     with view(store) as rows:
+        tables, census = Tables(rows), Census()
+        places = Places(tables)
         problems = [
-            *structure(rows),
+            *_index(rows, tables, places, census),
             *segments(directory, uuid, rows.replayed.end),
-            *blocks(directory, rows, read_data, progress),
+            *blocks(directory, tables, places, read_data, progress),
         ]
         return Report(
             problems=tuple(problems),
-            inodes=sum(1 for _ in rows.scan(keys.INODE)),
-            blocks=sum(1 for _ in rows.scan(keys.BLOCK)),
+            inodes=census.rows[keys.INODE],
+            blocks=census.rows[keys.BLOCK],
             segments=len(list_segments(directory)),
             replayed=rows.replayed.batches,
-            torn=rows.replayed.cut_why,
+            torn=rows.replayed.cut_why if rows.is_torn() else "",
             data_was_read=read_data,
         )
+
+
+def _index(rows: View, tables: Tables, places: Places, census: Census) -> Iterator[Problem]:
+    for key, why in tables.malformed(census):
+        yield Problem("row", places.of_row(key), why)
+    yield from books(rows, census)
+    yield from names(tables, places)
+    yield from contents(tables, places)

@@ -2,18 +2,25 @@
 
 import mmap
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fusefs.fsck.structure import Problem, path_of
-from fusefs.fsck.view import Rows
-from fusefs.model import extent, keys
-from fusefs.model.block import Block
-from fusefs.store import format
+from fusefs.fsck.problem import Places, Problem
+from fusefs.fsck.tables import Tables
+from fusefs.model.block import Block, leaf_hashes
+from fusefs.store import format, recovery
 from fusefs.store.log import Position
-from fusefs.store.recovery import list_segments
 
 Progress = Callable[[int, int], None]
+
+
+def list_segments(directory: Path) -> list[int]:
+    """Numbers of the segments, ascending; none where they cannot be listed."""
+    try:
+        return recovery.list_segments(directory)
+    except OSError:
+        return []
 
 
 def segments(directory: Path, uuid: bytes, end: Position) -> Iterator[Problem]:
@@ -22,45 +29,75 @@ def segments(directory: Path, uuid: bytes, end: Position) -> Iterator[Problem]:
     Contents of blocks are not read.
     """
     for number in list_segments(directory):
+        if number > end.segment:
+            return
         path = directory / format.segment_name(number)
-        if number > end.segment or not path.stat().st_size:
+        try:
+            data = _mapped(path)
+        except OSError as error:
+            yield Problem("segment", path.name, f"cannot be read: {error.strerror}")
             continue
-        with open(path, "rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if number == end.segment:
+            if len(data) < end.offset:
+                message = f"ends at byte {len(data)}, the index knows of {end.offset}"
+                yield Problem("log", path.name, message)
             data = data[: end.offset]
         if problem := format.check_header(data, uuid, number):
             yield Problem("segment", path.name, problem)
             continue
-        yield from _records(path.name, data)
+        for problem in _records(data):
+            yield Problem("segment", path.name, problem)
 
 
-def _records(name: str, data: memoryview) -> Iterator[Problem]:
+def _mapped(path: Path) -> memoryview:
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _records(data: memoryview) -> Iterator[str]:
     seen: list[format.SealedBlock] = []
+    is_sealed = False
     for record in format.scan(data, format.HEADER_SIZE, verify_blocks=False):
         if isinstance(record, format.Torn):
-            yield Problem("segment", name, f"at byte {record.offset}: {record.why}")
-        elif record.kind == format.BLOCK:
+            yield f"at byte {record.offset}: {record.why}"
+            return
+        if is_sealed:
+            yield f"at byte {record.start}: a record stands behind the seal"
+            return
+        if record.kind == format.BLOCK:
             number, _, _, payload = format.unpack_block(record.body)
             offset = record.start + format.BLOCK_OVERHEAD
             seen.append(format.SealedBlock(number, offset, len(payload)))
-        elif record.kind == format.SEAL and format.unpack_seal(record.body) != seen:
-            yield Problem("segment", name, "its seal lists other blocks than it holds")
+        elif record.kind == format.SEAL:
+            is_sealed = True
+            if not _is_seal_of(seen, record.body):
+                yield "its seal lists other blocks than it holds"
+
+
+def _is_seal_of(seen: list[format.SealedBlock], body: memoryview) -> bool:
+    try:
+        return format.unpack_seal(body) == seen
+    except struct.error:
+        return False
 
 
 def blocks(
-    directory: Path, rows: Rows, read_data: bool, progress: Progress | None
+    directory: Path, tables: Tables, places: Places, read_data: bool, progress: Progress | None
 ) -> Iterator[Problem]:
     """Whether each block's record stands where its row says; with `read_data`, its content too.
 
     Problems name the files that need the block.
     """
-    total = sum(1 for _ in rows.scan(keys.BLOCK)) if progress else 0
+    total = sum(1 for _ in tables.blocks()) if progress else 0
     bad: dict[int, str] = {}
     opened, file = -1, -1
     try:
-        for count, (key, row) in enumerate(rows.scan(keys.BLOCK)):
-            number, block = keys.number(key), Block.unpack(row)
+        for count, (number, block) in enumerate(tables.blocks()):
+            if block is None:
+                bad[number] = "its row does not decode"
+                continue
             if block.segment != opened:
                 if file >= 0:
                     os.close(file)
@@ -72,7 +109,7 @@ def blocks(
     finally:
         if file >= 0:
             os.close(file)
-    yield from _name_users(rows, bad)
+    yield from _name_users(tables, places, bad)
 
 
 def _open(directory: Path, number: int) -> int:
@@ -90,25 +127,29 @@ def _check(file: int, number: int, block: Block, read_data: bool) -> str | None:
         head = os.pread(file, len(expected), block.offset - len(expected))
         if head != expected:
             return "its record does not verify"
+        if os.fstat(file).st_size < block.offset + block.stored:
+            return "its segment ends within it"
         if not read_data:
             return None
         payload = os.pread(file, block.stored, block.offset)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if format.decode(block.codec, payload, block.length, block.digest) is None:
+    plain = format.decode(block.codec, payload, block.length, block.digest)
+    if plain is None:
         return "its content does not match its hash"
+    if block.leaves and leaf_hashes(memoryview(plain)) != block.leaves:
+        return "its content does not match the hashes of its parts"
     return None
 
 
-def _name_users(rows: Rows, bad: dict[int, str]) -> Iterator[Problem]:
+def _name_users(tables: Tables, places: Places, bad: dict[int, str]) -> Iterator[Problem]:
     if not bad:
         return
     named = set()
-    for key, row in rows.scan(keys.EXTENT):
-        one = extent.unpack(keys.second(key), row)
-        if one.block in bad:
+    for ino, one in tables.extents():
+        if one is not None and one.block in bad:
             named.add(one.block)
             message = f"block {one.block} for bytes {one.offset} to {one.end}: {bad[one.block]}"
-            yield Problem("content", path_of(rows, keys.number(key)), message)
-    for number in bad.keys() - named:
+            yield Problem("content", places.path(ino), message)
+    for number in sorted(bad.keys() - named):
         yield Problem("content", f"block {number}", bad[number])

@@ -1,0 +1,208 @@
+"""Do names, inodes and the trash fit together?
+
+Every name has its inode and every inode its names; directories know where they are; link counts
+are right; what is in the trash has its entry. Where a row does not decode (that was told already),
+what depends on it is passed over.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fusefs.fsck.problem import Places, Problem
+from fusefs.fsck.tables import Tables
+from fusefs.fsck.tally import Tally
+from fusefs.model import keys
+from fusefs.model.dirent import Dirent
+from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
+
+_NAME_MAX = 255
+_TRASH_NAME = b".trash"
+
+
+@dataclass
+class _Counts:
+    """What the names say, to be compared with what the inodes say."""
+
+    live_names: Tally = field(default_factory=Tally)
+    trash_names: Tally = field(default_factory=Tally)
+    subdirectories: Tally = field(default_factory=Tally)
+
+
+def names(tables: Tables, places: Places) -> Iterator[Problem]:
+    """Every misfit among names, inodes and entries."""
+    counts = _Counts()
+    yield from _roots(tables)
+    yield from _by_name(tables, places, counts)
+    yield from _listed(tables, places, counts)
+    yield from _own_names(tables, places)
+    yield from _entries(tables)
+    yield from _inodes(tables, places, counts)
+    yield from _orphans(tables)
+    yield from _cycles(tables, places)
+
+
+def _roots(tables: Tables) -> Iterator[Problem]:
+    if not tables.has_any(keys.INODE):
+        return  # never mounted
+    if not tables.has(keys.inode(ROOT_INO)):
+        yield Problem("directory", "/", "the root does not exist")
+    trash = keys.name(ROOT_INO, _TRASH_NAME)
+    found = tables.dirent(ROOT_INO, _TRASH_NAME)
+    if not tables.has(trash) or (found and found != Dirent(TRASH_INO, stat.S_IFDIR, 0)):
+        yield Problem("name", "/.trash", "does not lead to the trash")
+
+
+def _by_name(tables: Tables, places: Places, counts: _Counts) -> Iterator[Problem]:
+    last, wrong_parent = -1, ""
+    for parent, name, found in tables.names():
+        if parent != last:
+            last, wrong_parent = parent, _wrong_parent(tables, parent)
+        if (parent, name, found.ino) == (ROOT_INO, _TRASH_NAME, TRASH_INO):
+            continue  # the one name that is not listed and not counted
+        for kind, message in _misfits(tables, parent, name, found):
+            yield Problem(kind, places.named(parent, name), message)
+        if wrong_parent:
+            yield Problem("name", places.named(parent, name), wrong_parent)
+        _count(tables, counts, parent, found)
+
+
+def _count(tables: Tables, counts: _Counts, parent: int, found: Dirent) -> None:
+    is_dir = found.kind == stat.S_IFDIR
+    if is_dir:
+        counts.subdirectories.add(parent)
+    is_entry = not is_dir and tables.has(keys.entry(found.cookie))
+    (counts.trash_names if is_entry else counts.live_names).add(found.ino)
+
+
+def _wrong_parent(tables: Tables, parent: int) -> str:
+    inode = tables.inode(parent)
+    if inode is None:
+        is_there = tables.has(keys.inode(parent))
+        return "" if is_there else f"lies in directory {parent}, which does not exist"
+    if not inode.is_dir:
+        return f"lies in inode {parent}, which is no directory"
+    if tables.has(keys.orphan(parent)):
+        return f"lies in directory {parent}, which was removed"
+    return ""
+
+
+def _misfits(tables: Tables, parent: int, name: bytes, found: Dirent) -> Iterator[tuple[str, str]]:
+    """(kind, message) of what is wrong with one name."""
+    if not 0 < len(name) <= _NAME_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
+        yield "name", "is no name that a file can have"
+    listed = tables.listed(parent, found.cookie)
+    if listed != (found.ino, found.kind, name) and (
+        listed or not tables.has(keys.order(parent, found.cookie))
+    ):
+        yield "listing", "is not listed in its directory"
+    inode = tables.inode(found.ino)
+    if inode is None:
+        if not tables.has(keys.inode(found.ino)):
+            yield "name", f"names inode {found.ino}, which does not exist"
+    elif stat.S_IFMT(inode.mode) != found.kind:
+        yield "name", "names an inode of another type"
+    elif inode.is_dir:
+        yield from _misplaced(tables, parent, name, inode)
+
+
+def _misplaced(tables: Tables, parent: int, name: bytes, inode: Inode) -> Iterator[tuple[str, str]]:
+    own_name = tables.get(keys.directory(inode.ino))
+    if inode.parent != parent or own_name != name:
+        yield "directory", "does not know its own name and parent"
+    above = tables.inode(parent)
+    # The reverse is what a crash leaves of the restoring of a large directory.
+    if inode.flags & IN_TRASH and above and not above.flags & IN_TRASH:
+        yield "trash", "is marked as a part of the trash, and lies outside of it"
+
+
+def _listed(tables: Tables, places: Places, counts: _Counts) -> Iterator[Problem]:
+    for parent, cookie, ino, kind, name in tables.listing():
+        by_name = tables.dirent(parent, name)
+        if by_name is None and tables.has(keys.name(parent, name)):
+            _count(tables, counts, parent, Dirent(ino, kind, cookie))
+        elif by_name is None or by_name.cookie != cookie:
+            message = f"is listed (inode {ino}) but cannot be looked up"
+            yield Problem("listing", places.named(parent, name), message)
+
+
+def _own_names(tables: Tables, places: Places) -> Iterator[Problem]:
+    for ino, _, name in tables.of_inodes(keys.DIRECTORY):
+        inode = tables.inode(ino)
+        if inode is None and not tables.has(keys.inode(ino)):
+            message = f"is called {os.fsdecode(name)}, but does not exist"
+            yield Problem("directory", f"inode {ino}", message)
+        elif inode and not inode.is_dir:
+            yield Problem("directory", places.path(ino), "is no directory, and known as one")
+
+
+def _entries(tables: Tables) -> Iterator[Problem]:
+    for number, one in tables.entries():
+        where = "/" + os.fsdecode(one.origin)
+        found = tables.dirent(one.parent, one.name)
+        if found is None and tables.has(keys.name(one.parent, one.name)):
+            continue
+        if found is None or found.cookie != number:
+            yield Problem("trash", where, f"entry {number} has no name in the trash")
+        elif (found.ino, found.kind) != (one.ino, one.kind):
+            message = f"entry {number} is of inode {one.ino}, its name leads to {found.ino}"
+            yield Problem("trash", where, message)
+        elif not tables.has(keys.inode(one.ino)):
+            message = f"entry {number} is of inode {one.ino}, which does not exist"
+            yield Problem("trash", where, message)
+        if not one.history or one.history[-1][0] != one.state:
+            message = f"entry {number} is {one.state}, its history says otherwise"
+            yield Problem("trash", where, message)
+
+
+def _inodes(tables: Tables, places: Places, counts: _Counts) -> Iterator[Problem]:
+    for inode in tables.inodes():
+        ino = inode.ino
+        live, trashed = counts.live_names.of(ino), counts.trash_names.of(ino)
+        is_orphan = tables.has(keys.orphan(ino))
+        if is_orphan and (live or trashed):
+            message = "is marked to be freed, but has a name"
+            yield Problem("orphan", places.path(ino), message)
+        elif not (live or trashed or is_orphan or ino in (ROOT_INO, TRASH_INO)):
+            message = "has no name and is not marked to be freed"
+            yield Problem("orphan", f"inode {ino}", message)
+        elif inode.is_dir:
+            expected = 2 + counts.subdirectories.of(ino)
+            if inode.nlink != expected and not is_orphan:
+                message = f"has {inode.nlink} links, should have {expected}"
+                yield Problem("links", places.path(ino), message)
+        elif (inode.nlink, inode.trash_names) != (live, trashed):
+            message = (
+                f"counts {inode.nlink} names and {inode.trash_names} in the trash,"
+                f" has {live} and {trashed}"
+            )
+            yield Problem("links", places.path(ino), message)
+
+
+def _orphans(tables: Tables) -> Iterator[Problem]:
+    for ino, _, _ in tables.of_inodes(keys.ORPHAN):
+        if not tables.has(keys.inode(ino)):
+            yield Problem("orphan", f"inode {ino}", "is marked to be freed, but does not exist")
+
+
+def _cycles(tables: Tables, places: Places) -> Iterator[Problem]:
+    """Directories that are inside themselves: nobody gets to them from the root.
+
+    A way up that ends elsewhere was told by the names on it.
+    """
+    known = {ROOT_INO}
+    for inode in tables.inodes():
+        if not inode.is_dir or tables.has(keys.orphan(inode.ino)):
+            continue
+        way: dict[int, None] = {}
+        above: Inode | None = inode
+        while above is not None and above.is_dir and above.ino not in known:
+            if above.ino in way:
+                cycle = list(way)[list(way).index(above.ino) :]
+                message = f"is inside itself: directories {', '.join(map(str, cycle))}"
+                yield Problem("directory", places.path(above.ino), message)
+                break
+            way[above.ino] = None
+            above = tables.inode(above.parent)
+        known.update(way)

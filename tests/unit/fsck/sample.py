@@ -1,0 +1,88 @@
+"""A small store with one of everything, and how to damage exactly one thing in it.
+
+    /docs/a.txt          1 MiB and 100 KiB: blocks 1 and 2
+    /docs/sub/b          block 3; also called /docs/twice
+    /link  /empty        a symbolic link; an empty file with an extended attribute
+    /old                 removed: in the trash as entry 12, with block 4
+    /sparse              3 MiB, of which block 5 are 4 bytes
+
+Segment 1 holds the first three blocks, segment 2 the rest. All is checkpointed and sealed.
+"""
+
+from pathlib import Path
+from random import Random
+
+from fusefs.fsck.check import check
+from fusefs.model import keys
+from fusefs.model.block import Block
+from fusefs.model.inode import Inode
+from fusefs.store.index import Index
+from tests.unit.clocks import ManualClock
+from tests.unit.inprocess import SYMLINK, InProcess
+
+ROOT, TRASH, DOCS, A, SUB, B, LINK, EMPTY, OLD, HOUR, SPARSE = range(1, 12)
+A_COOKIE, TWICE_COOKIE, EMPTY_COOKIE, OLD_ENTRY = 4, 7, 9, 12
+IN_TRASH = "/.trash/2027-01-15T08/old"
+MIB = 1 << 20
+
+Changes = dict[bytes, bytes | None]
+
+
+def build(path: Path) -> None:
+    fs = InProcess(path, ManualClock())
+    fs.mkdir(b"docs")
+    fs.write(b"docs/a.txt", Random(1).randbytes(MIB + 100 * 1024))
+    fs.mkdir(b"docs/sub")
+    fs.write(b"docs/sub/b", b"content of b")
+    fs.link(b"docs/sub/b", b"docs/twice")
+    fs.make(b"link", SYMLINK, target=b"docs/a.txt")
+    fs.make(b"empty")
+    fs.tree.set_xattr(EMPTY, b"user.note", b"mine")
+    fs.store.seal()
+    fs.write(b"old", b"removed")
+    fs.unlink(b"old")
+    fs.write(b"sparse", b"data", offset=MIB)
+    fs.truncate(b"sparse", 3 * MIB)
+    assert (fs.at(b"sparse").ino, fs.store.counters.block) == (SPARSE, 5)
+    fs.close()
+
+
+class Sample:
+    """The store at `path`, which nobody has open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def row(self, key: bytes) -> bytes:
+        index = Index(self.path / "index")
+        try:
+            row = index.get(key)
+            assert row is not None
+            return row
+        finally:
+            index.close()
+
+    def inode(self, ino: int, **fields: int) -> Changes:
+        """The inode's row with other fields."""
+        inode = Inode.unpack(ino, self.row(keys.inode(ino)))
+        for field, value in fields.items():
+            setattr(inode, field, value)
+        return {keys.inode(ino): inode.pack()}
+
+    def block(self, number: int, **fields: object) -> Changes:
+        """The block's row with other fields."""
+        block = Block.unpack(self.row(keys.block(number)))
+        return {keys.block(number): block._replace(**fields).pack()}  # type: ignore[arg-type]
+
+    def change(self, changes: Changes) -> None:
+        """Put and delete rows behind the log's back."""
+        index = Index(self.path / "index")
+        index.apply(changes)
+        index.commit({})
+        index.close()
+
+    def problems(self, *, read_data: bool = False) -> set[str]:
+        """What a check finds, each as `kind where`."""
+        report = check(self.path, read_data)
+        assert report.data_was_read is read_data
+        return {f"{problem.kind} {problem.where}" for problem in report.problems}

@@ -1,0 +1,66 @@
+"""A process that has a store open and writes, as a daemon does, at the word of a test.
+
+Run as ``python -m tests.unit.fsck.writer STORE``. Each line on stdin is an act below; each is
+answered by a line when it is done.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from fusefs.store import format
+from fusefs.store.store import Store
+from tests.unit.clocks import ManualClock
+from tests.unit.inprocess import InProcess
+
+
+class Writer:
+    """The acts."""
+
+    def __init__(self, path: Path) -> None:
+        self._fs = InProcess(path, ManualClock())
+        self._count = 0
+        self._rest = b""
+
+    def write(self) -> None:
+        """Some of everything."""
+        for _ in range(20):
+            self._count += 1
+            name = b"file-%d" % self._count
+            self._fs.write(name, name * 100)
+            self._fs.write(name, b"again", offset=300)
+            if self._count % 2:
+                self._fs.unlink(name)
+
+    def checkpoint(self) -> None:
+        self._fs.store.checkpoint()
+
+    def seal(self) -> None:
+        self._fs.store.seal()
+
+    def half(self) -> None:
+        """The first half of a batch."""
+        batch = format.pack_batch(dict.fromkeys([b"z" + bytes(8)], None))
+        self._rest = batch[len(batch) // 2 :]
+        os.write(_descriptor(self._fs.store), batch[: len(batch) // 2])
+
+    def rest(self) -> None:
+        """Its second half."""
+        os.write(_descriptor(self._fs.store), self._rest)
+
+
+def _descriptor(store: Store) -> int:
+    return store._log._descriptor
+
+
+def main() -> None:
+    writer = Writer(Path(sys.argv[1]))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        getattr(writer, line.strip())()
+        print("done", flush=True)
+    os._exit(0)  # as if killed
+
+
+if __name__ == "__main__":
+    main()
