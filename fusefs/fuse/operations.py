@@ -359,7 +359,7 @@ class Operations(pyfuse3.Operations):
         reply.f_blocks = max(0, disk.f_blocks - reserve)
         reply.f_bfree = max(0, disk.f_bfree - reserve)
         reply.f_bavail = max(0, disk.f_bavail - reserve)
-        used = self._store.counters.inodes
+        used = self._store.totals.inodes
         reply.f_files = used + reply.f_bavail
         reply.f_ffree = reply.f_favail = reply.f_bavail
         reply.f_namemax = 255
