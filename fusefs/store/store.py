@@ -46,7 +46,7 @@ class Counters(msgspec.Struct):
 
     ino: int = 2
     block: int = 0
-    cookie: int = 2  # 1 and 2 are those of . and ..
+    cookie: int = 3  # up to 3: those of ., .. and .trash
 
 
 @dataclass(frozen=True)
