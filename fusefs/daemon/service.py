@@ -43,7 +43,7 @@ class Service:
             "uuid": store.identity.uuid,
             "mountpoint": self._mountpoint,
             "started": _utc(int(self._started * 1e9)),
-            "inodes": statistics.inodes,
+            "inodes": store.totals.inodes,
             "waiting_bytes": filesystem.files.waiting_bytes,
             "unsynced_bytes": store.unsynced_bytes,
             "log_segment": statistics.position.segment,
@@ -68,35 +68,18 @@ class Service:
         something needs, `garbage_bytes` those that nothing needs any more.
         """
         store = self._filesystem.store
-        sizes = {"live_bytes": 0, "trash_bytes": 0}
-        counts = {"files": 0, "directories": 0, "trash_entries": 0}
-        for key, row in store.scan(keys.INODE):
-            inode = Inode.unpack(keys.number(key), row)
-            if inode.is_dir:
-                counts["directories"] += not inode.flags & IN_TRASH
-            elif inode.nlink:
-                counts["files"] += 1
-                sizes["live_bytes"] += inode.blocks_bytes
-            else:
-                sizes["trash_bytes"] += inode.blocks_bytes
-        stored = plain = referenced = garbage = 0
-        for _, row in store.scan(keys.BLOCK):
-            block = Block.unpack(row)
-            if block.refs:
-                stored += block.stored
-                plain += block.length
-                referenced += block.length * block.refs
-            else:
-                garbage += block.stored
-        counts["trash_entries"] = sum(1 for _ in store.scan(keys.ENTRY))
+        totals = store.totals
         free = store.space.refresh()
         return {
-            **counts,
-            **sizes,
-            "stored_bytes": stored,
-            "garbage_bytes": garbage,
-            "dedup_saved_bytes": max(0, referenced - plain),
-            "compression_saved_bytes": plain - stored,
+            "files": totals.files,
+            "directories": totals.directories,
+            "trash_entries": totals.trash_entries,
+            "live_bytes": totals.live_bytes,
+            "trash_bytes": totals.trash_bytes,
+            "stored_bytes": totals.stored_bytes,
+            "garbage_bytes": totals.garbage_bytes,
+            "dedup_saved_bytes": max(0, totals.referenced_bytes - totals.plain_bytes),
+            "compression_saved_bytes": totals.plain_bytes - totals.stored_bytes,
             "disk_free_bytes": free,
             "reserve_bytes": store.space.reserve_bytes,
             "segments": sum(1 for _ in (store.path / "segments").iterdir()),

@@ -45,10 +45,7 @@ class FuseMount:
         self._mountpoint = mountpoint
         self._options = options
         self._fsname = fsname
-        self._operations = Operations(
-            rooms.store, rooms.tree, rooms.files,
-            acl=options.acl, writeback_cache=options.writeback_cache,
-        )  # fmt: skip
+        self._operations = Operations(rooms.store, rooms.tree, rooms.files, options)
 
     def is_referenced(self, ino: int) -> bool:
         """Whether the kernel still knows the inode."""

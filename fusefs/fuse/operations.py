@@ -19,19 +19,21 @@ import pyfuse3
 import structlog
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
+from fusefs.config.options import MountOptions
 from fusefs.errors import FusefsError, Refused, StoreDamaged
 from fusefs.files.files import Files
 from fusefs.fuse.references import References
-from fusefs.model.inode import IN_TRASH, Inode
+from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 from fusefs.tree import acl
-from fusefs.tree.tree import SET_ID, Caller, Tree
+from fusefs.tree.tree import SET_ID, TRASH_NAME, Caller, Tree
 
 KEEP_S = 86400
 _BLOCK_UNIT = 512
-#: Cookies of the two names that every directory has; names get higher ones.
-_DOT, _DOTDOT = 1, 2
+#: Cookies of the two names that every directory has, and of the trash in the root; other names
+#: get higher ones.
+_DOT, _DOTDOT, _TRASH = 1, 2, 3
 _TRUSTED = b"trusted."
 _NAMESPACES = (b"user.", b"security.", _TRUSTED)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -90,12 +92,11 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     supports_dot_lookup = False
 
-    def __init__(
-        self, store: Store, tree: Tree, files: Files, *, acl: bool, writeback_cache: bool
-    ) -> None:
+    def __init__(self, store: Store, tree: Tree, files: Files, options: MountOptions) -> None:
         super().__init__()
-        self.enable_acl = acl
-        self.enable_writeback_cache = writeback_cache
+        self.enable_acl = options.acl
+        self.enable_writeback_cache = options.writeback_cache
+        self._shows_trash = options.show_trash
         self.references = References()
         self._store = store
         self._tree = tree
@@ -215,7 +216,11 @@ class Operations(pyfuse3.Operations):
             above = tree.inode(directory.parent)
             if not reply(token, b"..", self._attributes(above), _DOTDOT):
                 return
-        for ino, _, name, cookie in tree.listing(fh, max(start_id, _DOTDOT)):
+        if start_id < _TRASH and fh == ROOT_INO and self._shows_trash:
+            if not reply(token, TRASH_NAME, self._attributes(tree.inode(TRASH_INO)), _TRASH):
+                return
+            self.references.add(TRASH_INO)
+        for ino, _, name, cookie in tree.listing(fh, max(start_id, _TRASH)):
             if not reply(token, name, self._attributes(tree.inode(ino)), cookie):
                 return
             self.references.add(ino)
@@ -359,7 +364,7 @@ class Operations(pyfuse3.Operations):
         reply.f_blocks = max(0, disk.f_blocks - reserve)
         reply.f_bfree = max(0, disk.f_bfree - reserve)
         reply.f_bavail = max(0, disk.f_bavail - reserve)
-        used = self._store.counters.inodes
+        used = self._store.totals.inodes
         reply.f_files = used + reply.f_bavail
         reply.f_ffree = reply.f_favail = reply.f_bavail
         reply.f_namemax = 255

@@ -21,6 +21,7 @@ from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError
 from fusefs.model import keys
 from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
+from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
@@ -41,12 +42,11 @@ _CACHE_BYTES = 16 << 20
 
 
 class Counters(msgspec.Struct):
-    """The highest numbers given out so far, and how many inodes there are."""
+    """The highest numbers given out so far."""
 
     ino: int = 2
     block: int = 0
-    cookie: int = 2  # 1 and 2 are those of . and ..
-    inodes: int = 0
+    cookie: int = 3  # up to 3: those of ., .. and .trash
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,6 @@ class StoreStatistics:
     dedup_bytes: int
     syncs: int
     replay: Replay
-    inodes: int
     damaged_reads: int
 
 
@@ -80,8 +79,8 @@ class Store:
         self.space = Space(path, clock)
         self._index = Index(path / "index")
         self.get = self._index.get
-        self.counters = self._read_counters()
         self._checkpoint = self._read_position()
+        self._read_books()
         self.replay = self._replay()
         self._log = Log(self._segments, self.identity.uuid_bytes, self.replay.end, clock)
         self._hints = Hints(path / "hints")
@@ -182,10 +181,17 @@ class Store:
                 self.checkpoint()
 
     def _apply(self, rows: dict[bytes, bytes | None]) -> None:
+        self._account(rows)
         try:
             self._index.apply(rows)
         except MapFull:
             self._rebuild_transaction(grow=True)
+
+    def _account(self, rows: dict[bytes, bytes | None]) -> None:
+        get, account = self.get, self.totals.account
+        for key, row in rows.items():
+            if key[:1] in COUNTED:
+                account(key, get(key), row)
 
     def _rebuild_transaction(self, *, grow: bool) -> None:
         """Throw away an unusable transaction; the log knows everything that was in it."""
@@ -347,6 +353,7 @@ class Store:
         books = {
             "position": msgspec.msgpack.encode(position),
             "counters": msgspec.msgpack.encode(self.counters),
+            "totals": msgspec.msgpack.encode(self.totals),
         }
         try:
             self._index.commit(books)
@@ -419,15 +426,17 @@ class Store:
             dedup_bytes=self._dedup_bytes,
             syncs=self._syncs,
             replay=self.replay,
-            inodes=self.counters.inodes,
             damaged_reads=self._damaged_reads,
         )
 
     # -- recovery
 
-    def _read_counters(self) -> Counters:
+    def _read_books(self) -> None:
+        """`counters` and `totals` as of the last checkpoint."""
         book = self._index.book("counters")
-        return msgspec.msgpack.decode(book, type=Counters) if book else Counters()
+        self.counters = msgspec.msgpack.decode(book, type=Counters) if book else Counters()
+        book = self._index.book("totals")
+        self.totals = msgspec.msgpack.decode(book, type=Totals) if book else Totals()
 
     def _read_position(self) -> Position:
         book = self._index.book("position")
@@ -444,21 +453,20 @@ class Store:
             except MapFull:
                 self._index.restart(grow=True)
                 self.get = self._index.get
-                self.counters = self._read_counters()
+                self._read_books()
         if done.end != self._checkpoint:
             make_durable(self._segments, self._checkpoint)
         return done
 
     def _apply_replayed(self, rows: dict[bytes, bytes | None]) -> None:
         counters = self.counters
-        for key, value in rows.items():
+        for key in rows:
             table = key[:1]
             if table == keys.INODE:
-                had = self._index.get(key) is not None
-                counters.inodes += (value is not None) - had
                 counters.ino = max(counters.ino, keys.number(key))
             elif table == keys.BLOCK:
                 counters.block = max(counters.block, keys.number(key))
             elif table == keys.ORDER:
                 counters.cookie = max(counters.cookie, keys.second(key))
+        self._account(rows)
         self._index.apply(rows)

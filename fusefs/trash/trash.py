@@ -156,7 +156,6 @@ class Trash:
         self._tree.put_name(act, above, name, mirror)
         act.change(above, mirror)
         above.nlink += 1
-        act.inodes_made += 1
         self._tree.inodes.add(mirror)
         return mirror
 

@@ -77,11 +77,10 @@ class Act(Batch):
     store and inodes as they were.
     """
 
-    __slots__ = ("_changed", "_noted", "_tree", "inodes_made")
+    __slots__ = ("_changed", "_noted", "_tree")
 
     def __init__(self, tree: "Tree") -> None:
         self._tree = tree
-        self.inodes_made = 0  # less those freed
         self._changed: dict[int, Inode] = {}
         self._noted: dict[int, tuple[int, ...]] = {}  # what only memory knew of them
         self.rows = {}
@@ -104,14 +103,11 @@ class Act(Batch):
         if kind is not None:
             self._undo()
             return
-        counters = self._tree.store.counters
-        counters.inodes += self.inodes_made
         try:
             for inode in self._changed.values():
                 self.rows[keys.inode(inode.ino)] = inode.pack()
             self._tree.store.commit(self)
         except BaseException:
-            counters.inodes -= self.inodes_made
             self._undo()
             raise
 
@@ -181,7 +177,6 @@ class Tree:
             # By name only: a listing of the root does not show the trash.
             trash = Dirent(TRASH_INO, stat.S_IFDIR, 0)
             act.put(keys.name(ROOT_INO, TRASH_NAME), dirent.pack(trash))
-            act.inodes_made += 2
 
     def act(self) -> Act:
         return Act(self)
@@ -292,7 +287,6 @@ class Tree:
             if is_dir:
                 parent.nlink += 1
             parent.mtime = parent.ctime = now
-            act.inodes_made += 1
         self.inodes.add(inode)
         return inode
 
@@ -383,7 +377,6 @@ class Tree:
             act.delete(keys.link(ino))
             act.delete(keys.inode(ino))
             act.delete(keys.orphan(ino))
-            act.inodes_made -= 1
         self.inodes.forget(ino)
 
     # -- renaming
@@ -456,7 +449,6 @@ class Tree:
         whiteout = Inode(counters.ino, stat.S_IFCHR, caller.uid, caller.gid, now)
         act.change(whiteout)
         self.put_name(act, parent, name, whiteout)
-        act.inodes_made += 1
         self.inodes.add(whiteout)
 
     @staticmethod

@@ -10,6 +10,8 @@ import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+import msgspec
+
 from fusefs.model import dirent, entry, extent, keys
 from fusefs.model.block import Block
 from fusefs.model.entry import State
@@ -33,9 +35,7 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
     rows = rows_in_index(store)
     found = list(_Checker(rows).run())
     counters = store.counters
-    inodes = sum(key[:1] == keys.INODE for key in rows)
-    if counters.inodes != inodes:
-        found.append(f"{inodes} inodes, but the counter says {counters.inodes}")
+    found += _misfits(store, rows)
     for table, counter in ((keys.INODE, counters.ino), (keys.BLOCK, counters.block)):
         highest = max((keys.number(key) for key in rows if key[:1] == table), default=0)
         if highest > counter:
@@ -47,6 +47,33 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
             if key[:1] == keys.BLOCK:
                 store.locate(keys.number(key)).read()  # raises StoreDamaged
     return found
+
+
+def _misfits(store: Store, rows: Rows) -> list[str]:
+    """Totals that are not the sum of the rows."""
+    inodes = [Inode.unpack(0, row) for key, row in rows.items() if key[:1] == keys.INODE]
+    blocks = [Block.unpack(row) for key, row in rows.items() if key[:1] == keys.BLOCK]
+    directories = [inode for inode in inodes if inode.is_dir]
+    others = [inode for inode in inodes if not inode.is_dir]
+    needed = [block for block in blocks if block.refs]
+    expected = {
+        "inodes": len(inodes),
+        "files": sum(inode.nlink > 0 for inode in others),
+        "directories": sum(not inode.flags & IN_TRASH for inode in directories),
+        "trash_entries": sum(key[:1] == keys.ENTRY for key in rows),
+        "live_bytes": sum(inode.blocks_bytes for inode in others if inode.nlink),
+        "trash_bytes": sum(inode.blocks_bytes for inode in others if not inode.nlink),
+        "stored_bytes": sum(block.stored for block in needed),
+        "plain_bytes": sum(block.length for block in needed),
+        "referenced_bytes": sum(block.length * block.refs for block in needed),
+        "garbage_bytes": sum(block.stored for block in blocks if not block.refs),
+    }
+    counted = msgspec.structs.asdict(store.totals)
+    return [
+        f"total {name} is {counted[name]}, should be {value}"
+        for name, value in expected.items()
+        if counted[name] != value
+    ]
 
 
 def rows_in_index(store: Store) -> Rows:

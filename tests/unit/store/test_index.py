@@ -163,7 +163,7 @@ def test_recovery_into_a_map_that_grows_counts_inodes_right(
         store.commit(batch)
     store.abandon()
     store = open_store()
-    assert store.counters.inodes == 200
+    assert store.totals.inodes == 200
     assert store.counters.ino == 202
 
 

@@ -299,10 +299,10 @@ def test_removing_inside_the_trash_frees(fs: InProcess) -> None:
     assert fs.names(b".trash") == []
     invariants.check(fs.store)
     assert fs.reap() == 4  # the directory, its file, its mirror, the hour's
-    assert fs.store.counters.inodes == 2
+    assert fs.store.totals.inodes == 2
     assert not list(fs.store.scan(keys.EXTENT))
     fs.crash()
-    assert fs.store.counters.inodes == 2
+    assert fs.store.totals.inodes == 2
     fs.make(b"next")
     fs.unlink(b"next")
     assert fs.names(HOUR) == [b"next"]

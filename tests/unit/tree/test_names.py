@@ -456,9 +456,9 @@ def test_an_orphan_lives_until_it_is_reaped(fs: InProcess) -> None:
     assert fs.reap(lambda ino: True) == 0
     fs.crash()
     assert fs.tree.orphans() == [ino]
-    before = fs.store.counters.inodes
+    before = fs.store.totals.inodes
     assert fs.reap() == 1
-    assert fs.store.counters.inodes == before - 1
+    assert fs.store.totals.inodes == before - 1
     assert fs.tree.orphans() == []
     assert errno_of(lambda: fs.tree.inode(ino)) == errno.ENOENT
 

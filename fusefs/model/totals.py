@@ -1,0 +1,69 @@
+"""What a store holds, in sums that every changed row moves a little.
+
+So the space a store takes can be told at any time without reading the index.
+"""
+
+import msgspec
+
+from fusefs.model import keys
+from fusefs.model.block import Block
+from fusefs.model.inode import IN_TRASH, ROW_SIZE, Inode
+
+
+class Totals(msgspec.Struct):
+    """`live_bytes`, `trash_bytes`: data of files with a name outside the trash, and of the rest.
+
+    `stored_bytes`, `plain_bytes`: of blocks that something needs, on disk and as read;
+    `referenced_bytes`: the same, counted once for each reference. `garbage_bytes`: on disk, of
+    blocks that nothing needs any more. Directories of the trash are inodes, not `directories`.
+    """
+
+    inodes: int = 0
+    files: int = 0
+    directories: int = 0
+    trash_entries: int = 0
+    live_bytes: int = 0
+    trash_bytes: int = 0
+    stored_bytes: int = 0
+    plain_bytes: int = 0
+    referenced_bytes: int = 0
+    garbage_bytes: int = 0
+
+    def account(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
+        """The row at `key` changes from `old` to `new`, either of which may be absent."""
+        count = _COUNTED[key[:1]]
+        if old is not None:
+            count(self, old, -1)
+        if new is not None:
+            count(self, new, 1)
+
+    def _inode(self, row: bytes, sign: int) -> None:
+        self.inodes += sign
+        if len(row) != ROW_SIZE:
+            return  # damaged: whoever reads the inode says so
+        inode = Inode.unpack(0, row)
+        if inode.is_dir:
+            if not inode.flags & IN_TRASH:
+                self.directories += sign
+        elif inode.nlink:
+            self.files += sign
+            self.live_bytes += sign * inode.blocks_bytes
+        else:
+            self.trash_bytes += sign * inode.blocks_bytes
+
+    def _block(self, row: bytes, sign: int) -> None:
+        block = Block.unpack(row)
+        if block.refs:
+            self.stored_bytes += sign * block.stored
+            self.plain_bytes += sign * block.length
+            self.referenced_bytes += sign * block.length * block.refs
+        else:
+            self.garbage_bytes += sign * block.stored
+
+    def _entry(self, row: bytes, sign: int) -> None:
+        self.trash_entries += sign
+
+
+_COUNTED = {keys.INODE: Totals._inode, keys.BLOCK: Totals._block, keys.ENTRY: Totals._entry}
+#: Prefixes of the tables whose rows are accounted for.
+COUNTED = frozenset(_COUNTED)
