@@ -7,7 +7,6 @@ import msgspec
 from fusefs.fsck.problem import Problem
 from fusefs.fsck.tally import Census
 from fusefs.fsck.view import View
-from fusefs.model import keys
 
 
 def books(rows: View, census: Census) -> Iterator[Problem]:
@@ -29,7 +28,16 @@ def books(rows: View, census: Census) -> Iterator[Problem]:
         if counted < highest:
             message = f"{what} {counted + 1} comes next, but there are some up to {highest}"
             yield Problem("counters", "index", message)
-    inodes = census.rows[keys.INODE]
-    if counters.inodes != inodes:
-        message = f"counts {counters.inodes} inodes, there are {inodes}"
-        yield Problem("counters", "index", message)
+
+
+def totals_of(rows: View, census: Census) -> Iterator[Problem]:
+    """Sums that are not those of the rows, which tells something only where the rows are sound."""
+    try:
+        totals = msgspec.structs.asdict(rows.totals())
+    except msgspec.MsgspecError as error:
+        yield Problem("row", "index", f"row m totals does not decode: {error}")
+        return
+    for what, counted in totals.items():
+        found = getattr(census.totals, what)
+        if counted != found:
+            yield Problem("totals", "index", f"counts {counted} {what}, there are {found}")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusefs.fsck.books import books
+from fusefs.fsck.books import books, totals_of
 from fusefs.fsck.contents import contents
 from fusefs.fsck.names import names
 from fusefs.fsck.problem import Places, Problem
@@ -41,8 +41,10 @@ def check(store: Path, read_data: bool, progress: Progress | None = None) -> Rep
     with view(store) as rows:
         tables, census = Tables(rows), Census()
         places = Places(tables)
+        index = list(_index(rows, tables, places, census))
         problems = [
-            *_index(rows, tables, places, census),
+            *index,
+            *(totals_of(rows, census) if not index else ()),
             *segments(directory, uuid, rows.replayed.end),
             *blocks(directory, tables, places, read_data, progress),
         ]

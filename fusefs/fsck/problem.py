@@ -25,6 +25,7 @@ class Problem:
         link, xattr  target of a symbolic link, extended attribute
         references   those of a block are miscounted
         counters     numbers would be given out twice
+        totals       sums of files, bytes, blocks are not those of the rows
         log          is shorter than the index, or cannot be replayed
         segment      a record does not verify
         content      a block is not where it should be, or not what it was

@@ -113,7 +113,7 @@ class Tables:
     def malformed(self, census: Census) -> Iterator[tuple[bytes, str]]:
         """(key, why) of each row that does not decode; counts all rows into `census`."""
         for key, row in self._rows.scan(b""):
-            census.add(key)
+            census.add(key, row)
             decode = _DECODERS.get(key[:1])
             if decode is None:
                 yield key, f"key {key!r} belongs to no table"

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fusefs.model import keys
+from fusefs.model.totals import COUNTED, Totals
 
 _SHIFT = 8
 _SIZE = 1 << _SHIFT
@@ -33,17 +34,20 @@ class Tally:
 
 @dataclass
 class Census:
-    """How many rows each table has, and the highest numbers in use."""
+    """How many rows each table has, the highest numbers in use, and the sums over rows."""
 
     rows: Counter[bytes] = field(default_factory=Counter)
     ino: int = 0
     block: int = 0
     cookie: int = 0
+    totals: Totals = field(default_factory=Totals)
 
-    def add(self, key: bytes) -> None:
+    def add(self, key: bytes, row: bytes) -> None:
         """Count one row."""
         table = key[:1]
         self.rows[table] += 1
+        if table in COUNTED:
+            self.totals.account(key, None, row)
         if table == keys.INODE:
             self.ino = max(self.ino, keys.number(key))
         elif table == keys.BLOCK:

@@ -17,6 +17,7 @@ import msgspec
 from fusefs.errors import StoreDamaged
 from fusefs.fsck.probe import probe
 from fusefs.model import keys
+from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
 from fusefs.store.index import Index
 from fusefs.store.log import Position
@@ -106,15 +107,23 @@ class View:
         """The counters as a mount would find them. Raises msgspec.MsgspecError."""
         book = self._index.book("counters")
         counters = msgspec.msgpack.decode(book, type=Counters) if book else Counters()
-        for key, value in self._newer.items():
+        for key in self._newer:
             if key[:1] == keys.INODE:
-                counters.inodes += (value is not None) - (self._index.get(key) is not None)
                 counters.ino = max(counters.ino, keys.number(key))
             elif key[:1] == keys.BLOCK:
                 counters.block = max(counters.block, keys.number(key))
             elif key[:1] == keys.ORDER:
                 counters.cookie = max(counters.cookie, keys.second(key))
         return counters
+
+    def totals(self) -> Totals:
+        """The totals as a mount would find them. Raises msgspec.MsgspecError."""
+        book = self._index.book("totals")
+        totals = msgspec.msgpack.decode(book, type=Totals) if book else Totals()
+        for key, value in self._newer.items():
+            if key[:1] in COUNTED:
+                totals.account(key, self._index.get(key), value)
+        return totals
 
     def get(self, key: bytes) -> bytes | None:
         return self._newer[key] if key in self._newer else self._index.get(key)

@@ -3,11 +3,14 @@
 So the space a store takes can be told at any time without reading the index.
 """
 
+import struct
+from contextlib import suppress
+
 import msgspec
 
 from fusefs.model import keys
 from fusefs.model.block import Block
-from fusefs.model.inode import IN_TRASH, ROW_SIZE, Inode
+from fusefs.model.inode import IN_TRASH, Inode
 
 
 class Totals(msgspec.Struct):
@@ -30,18 +33,19 @@ class Totals(msgspec.Struct):
     garbage_bytes: int = 0
 
     def account(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
-        """The row at `key` changes from `old` to `new`, either of which may be absent."""
+        """The row at `key` changes from `old` to `new`, either of which may be absent.
+
+        A row that does not decode counts nothing: whoever needs it says that it is damaged.
+        """
         count = _COUNTED[key[:1]]
-        if old is not None:
-            count(self, old, -1)
-        if new is not None:
-            count(self, new, 1)
+        for row, sign in ((old, -1), (new, 1)):
+            if row is not None:
+                with suppress(struct.error, ValueError):
+                    count(self, row, sign)
 
     def _inode(self, row: bytes, sign: int) -> None:
-        self.inodes += sign
-        if len(row) != ROW_SIZE:
-            return  # damaged: whoever reads the inode says so
         inode = Inode.unpack(0, row)
+        self.inodes += sign
         if inode.is_dir:
             if not inode.flags & IN_TRASH:
                 self.directories += sign

@@ -21,7 +21,7 @@ from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import SYMLINK, InProcess
 
 ROOT, TRASH, DOCS, A, SUB, B, LINK, EMPTY, OLD, HOUR, SPARSE = range(1, 12)
-A_COOKIE, TWICE_COOKIE, EMPTY_COOKIE, OLD_ENTRY = 4, 7, 9, 12
+A_COOKIE, TWICE_COOKIE, EMPTY_COOKIE, OLD_ENTRY = 5, 8, 10, 13
 IN_TRASH = "/.trash/2027-01-15T08/old"
 MIB = 1 << 20
 

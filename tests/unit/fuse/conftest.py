@@ -8,6 +8,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from fusefs.config.options import MountOptions
 from fusefs.fuse.operations import Operations
 from tests.unit.clocks import ManualClock
 from tests.unit.fuse.calls import Call
@@ -23,7 +24,7 @@ def fs(tmp_path: Path) -> Iterator[InProcess]:
 
 @pytest.fixture
 def operations(fs: InProcess) -> Operations:
-    return Operations(fs.store, fs.tree, fs.files, acl=True, writeback_cache=False)
+    return Operations(fs.store, fs.tree, fs.files, MountOptions())
 
 
 @pytest.fixture

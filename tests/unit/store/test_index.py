@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusefs.model import keys
+from fusefs.model.inode import Inode
 from fusefs.store import store as store_module
 from fusefs.store.index import Batch, Index, MapFull
 from fusefs.store.store import Store
@@ -151,13 +152,13 @@ def test_a_map_that_must_grow_several_times_within_one_transaction_loses_nothing
     check_filled(store, batches)
 
 
-def test_recovery_into_a_map_that_grows_counts_inodes_right(
+def test_recovery_into_a_map_that_grows_counts_right(
     store: Store, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "CHECKPOINT_BYTES", 1 << 40)
     for number in range(3, 203):
         batch = store.batch()
-        batch.put(keys.inode(number), b"row")
+        batch.put(keys.inode(number), Inode(number, 0o100644, 0, 0, 0).pack())
         for part in range(100):
             batch.put(b"~%d %d" % (number, part), bytes(4000))
         store.commit(batch)
