@@ -46,11 +46,12 @@ class OpenFile:
 class Handle:
     """One open(2). `keeps`: the set-ID bits that its writes need not clear."""
 
-    __slots__ = ("file", "keeps")
+    __slots__ = ("file", "is_writer", "keeps")
 
-    def __init__(self, file: OpenFile, keeps: int) -> None:
+    def __init__(self, file: OpenFile, keeps: int, is_writer: bool) -> None:
         self.file = file
         self.keeps = keeps
+        self.is_writer = is_writer
 
 
 class Files:
@@ -82,7 +83,7 @@ class Files:
         if inode.nlink:
             file.is_live = True
         self._last_handle += 1
-        self._handles[self._last_handle] = Handle(file, keeps)
+        self._handles[self._last_handle] = Handle(file, keeps, for_writing)
         return self._last_handle
 
     def release(self, number: int) -> None:

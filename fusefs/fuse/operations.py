@@ -66,6 +66,15 @@ def _caller(context: RequestContext) -> Caller:
     return Caller(context.uid, context.gid, context.pid)
 
 
+def _is_write_back_of_times(fields: SetattrFields) -> bool:
+    """Whether a kernel with a write-back cache tells the times of earlier writes."""
+    others = (
+        fields.update_size, fields.update_mode, fields.update_uid, fields.update_gid,
+        fields.update_atime,
+    )  # fmt: skip
+    return fields.update_ctime and not any(others)
+
+
 def _kept_set_id(inode: Inode, context: RequestContext) -> int:
     """The set-ID bits that a write by the caller leaves alone.
 
@@ -85,6 +94,17 @@ def _kept_set_id(inode: Inode, context: RequestContext) -> int:
     return stat.S_ISGID if inode.gid in groups else 0
 
 
+class _Listing:
+    """An open directory. `end`: the highest cookie when it was opened or read from the start; what
+    comes after is not shown, or who makes a name for each one seen would never end."""
+
+    __slots__ = ("end", "ino")
+
+    def __init__(self, ino: int, end: int) -> None:
+        self.ino = ino
+        self.end = end
+
+
 class Operations(pyfuse3.Operations):
     """The handlers of one mount."""
 
@@ -98,6 +118,8 @@ class Operations(pyfuse3.Operations):
         self.enable_writeback_cache = options.writeback_cache
         self._shows_trash = options.show_trash
         self.references = References()
+        self._listings: dict[int, _Listing] = {}
+        self._last_listing = 0
         self._store = store
         self._tree = tree
         self._files = files
@@ -202,12 +224,17 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         if not self._tree.inode(inode).is_dir:
             raise FUSEError(errno.ENOTDIR)
-        return inode  # a listing needs no state: the cookie says where it goes on
+        self._last_listing += 1
+        self._listings[self._last_listing] = _Listing(inode, self._store.counters.cookie)
+        return self._last_listing
 
     @_answer
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         reply, tree = pyfuse3.readdir_reply, self._tree
-        directory = tree.inode(fh)
+        listing = self._listings[fh]
+        directory = tree.inode(listing.ino)
+        if not start_id:
+            listing.end = self._store.counters.cookie
         if start_id < _DOT:
             tree.accessed(directory)
             if not reply(token, b".", self._attributes(directory), _DOT):
@@ -216,17 +243,19 @@ class Operations(pyfuse3.Operations):
             above = tree.inode(directory.parent)
             if not reply(token, b"..", self._attributes(above), _DOTDOT):
                 return
-        if start_id < _TRASH and fh == ROOT_INO and self._shows_trash:
+        if start_id < _TRASH and listing.ino == ROOT_INO and self._shows_trash:
             if not reply(token, TRASH_NAME, self._attributes(tree.inode(TRASH_INO)), _TRASH):
                 return
             self.references.add(TRASH_INO)
-        for ino, _, name, cookie in tree.listing(fh, max(start_id, _TRASH)):
+        for ino, _, name, cookie in tree.listing(listing.ino, max(start_id, _TRASH)):
+            if cookie > listing.end:
+                return
             if not reply(token, name, self._attributes(tree.inode(ino)), cookie):
                 return
             self.references.add(ino)
 
     async def releasedir(self, fh: int) -> None:
-        """Nothing was opened."""
+        del self._listings[fh]
 
     # -- attributes
 
@@ -240,7 +269,8 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:  # fmt: skip
         target = self._tree.inode(inode)
-        self._refuse_in_trash(target)
+        if not (self.enable_writeback_cache and _is_write_back_of_times(fields)):
+            self._refuse_in_trash(target)
         if fields.update_size:
             self._files.truncate(target, attr.st_size, keeps=_kept_set_id(target, ctx))
         mode = attr.st_mode if fields.update_mode else None
@@ -340,7 +370,9 @@ class Operations(pyfuse3.Operations):
 
     @_answer
     async def flush(self, fh: int) -> None:
-        self._files.flush(self._files.handle(fh).file)
+        handle = self._files.handle(fh)
+        if handle.is_writer:  # a reader is not the one to hear that there was no room
+            self._files.flush(handle.file)
 
     @_answer
     async def release(self, fh: int) -> None:

@@ -1,7 +1,9 @@
 """A name in a directory, kept twice: by name for lookup, and by cookie for listing.
 
-A cookie is a number that no other name of the store ever had. A listing goes on behind the last
-cookie that it returned, so entries that come and go meanwhile neither hide others nor show twice.
+A cookie is a place in the listing of a directory, with a number that no other place of the store
+ever had. A listing goes on behind the last cookie that it returned, so entries that come and go
+meanwhile neither hide others nor show twice. A name that changes inside its directory, or changes
+its inode, keeps its place.
 """
 
 from struct import Struct

@@ -414,6 +414,12 @@ class Tree:
             raise Refused(EPERM)
         if target and not exchange:
             self._check_replaceable(inode, target)
+        # A listing under way must neither miss nor repeat what only changes its name or its inode.
+        cookie = None
+        if target_row:
+            cookie = dirent.unpack(target_row).cookie
+        elif old_parent is new_parent:
+            cookie = old.cookie
         now = self.store.clock.time_ns()
         with self.act() as act:
             act.change(inode, old_parent, new_parent)
@@ -425,12 +431,12 @@ class Tree:
                     self._lose_name(act, what, now)
             self.delete_name(act, old_parent, old_name, old)
             if target and exchange:
-                self.put_name(act, old_parent, old_name, target)
+                self.put_name(act, old_parent, old_name, target, old.cookie)
                 self._moved_dir(target, new_parent, old_parent)
                 target.ctime = now
             if old_parent.flags & IN_TRASH:
                 self.removal.left_trash(act, old_parent, old_name, inode)
-            self.put_name(act, new_parent, new_name, inode)
+            self.put_name(act, new_parent, new_name, inode, cookie)
             self._moved_dir(inode, old_parent, new_parent)
             inode.ctime = now
             if flags & RENAME_WHITEOUT:
@@ -641,10 +647,16 @@ class Tree:
         found = dirent.unpack(row)
         return found, self.inode(found.ino)
 
-    def put_name(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> int:
-        """Put the rows of a name; returns its cookie. Counts and times are the caller's."""
-        counters = self.store.counters
-        counters.cookie = cookie = counters.cookie + 1
+    def put_name(
+        self, act: Act, parent: Inode, name: bytes, inode: Inode, cookie: int | None = None
+    ) -> int:
+        """Put the rows of a name; returns its cookie, a new one if none is given.
+
+        Counts and times are the caller's.
+        """
+        if cookie is None:
+            counters = self.store.counters
+            counters.cookie = cookie = counters.cookie + 1
         kind = stat.S_IFMT(inode.mode)
         act.put(keys.name(parent.ino, name), dirent.pack(Dirent(inode.ino, kind, cookie)))
         act.put(keys.order(parent.ino, cookie), dirent.pack_listed(inode.ino, kind, name))

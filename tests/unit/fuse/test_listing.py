@@ -20,6 +20,7 @@ class Kernel:
 
     def __init__(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         self._call = call
+        self._opened = 0
         self.room = 1000
         monkeypatch.setattr(pyfuse3, "readdir_reply", self._reply)
 
@@ -30,8 +31,11 @@ class Kernel:
         return True
 
     def page(self, ino: int, after: int = 0) -> Page:
+        """Go on behind the cookie `after`, in the directory that was opened for the first page."""
         token: Page = []
-        self._call("readdir", self._call("opendir", ino, context()), after, token)
+        if not after:
+            self._opened = self._call("opendir", ino, context())
+        self._call("readdir", self._opened, after, token)
         return token
 
     def names(self, ino: int) -> list[bytes]:
@@ -67,8 +71,22 @@ def test_what_stays_is_listed_once_while_others_come_and_go(fs: InProcess, kerne
     fs.unlink(b"c")
     fs.make(b"e")
     fs.rename(b"a", b"f")
+    fs.rename(b"d", b"g")
     second = kernel.page(ROOT_INO, first[-1][2])
-    assert [name for name, _, _ in second] == [b"d", b"e", b"f"]
+    assert [name for name, _, _ in second] == [b"g"]  # which was there before
+
+
+def test_a_name_that_is_replaced_keeps_its_place(fs: InProcess, kernel: Kernel) -> None:
+    for name in (b"a", b"b", b"c"):
+        fs.make(name)
+    kernel.room = 3
+    first = kernel.page(ROOT_INO)
+    assert [name for name, _, _ in first] == [b".", b"..", b"a"]
+    for name in (b"a", b"b"):
+        fs.make(b"new")
+        fs.rename(b"new", name)
+    second = kernel.page(ROOT_INO, first[-1][2])
+    assert [name for name, _, _ in second] == [b"b", b"c"]
 
 
 def test_listed_entries_are_references_but_for_the_dots(
