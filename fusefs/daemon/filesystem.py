@@ -51,6 +51,12 @@ class Filesystem:
                 cut_bytes=replay.cut_bytes,
                 why=replay.cut_why,
             )
+        if replay.lost_bytes:
+            log.error(
+                "the log is shorter than at its last checkpoint: a disk or a copy lost bytes;"
+                " files that need them cannot be read, fusefs fsck names them",
+                lost_bytes=replay.lost_bytes,
+            )
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
         return filesystem

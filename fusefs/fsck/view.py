@@ -15,12 +15,12 @@ from typing import Protocol
 import msgspec
 
 from fusefs.errors import StoreDamaged
-from fusefs.fsck.probe import probe
 from fusefs.model import keys
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
 from fusefs.store.index import Index
 from fusefs.store.log import Position
+from fusefs.store.probe import probe
 from fusefs.store.recovery import Replay, list_segments, replay
 from fusefs.store.store import Counters
 

@@ -160,6 +160,14 @@ class Index:
         with self._environment.begin(write=False) as transaction:
             yield Snapshot(transaction)
 
+    @property
+    def lacks_pages(self) -> bool:
+        """Whether the file is shorter than the pages that LMDB counts: the last of them may never
+        have been written, or the file was cut off, and then reading it ends in SIGBUS."""
+        pages = self._environment.info()["last_pgno"] + 1
+        page_size = self._environment.stat()["psize"]
+        return os.path.getsize(self._path / "data.mdb") < pages * page_size
+
     def book(self, name: str) -> bytes | None:
         """A row of the meta table as of the last checkpoint."""
         value: bytes | None = self._transaction.get(keys.META + name.encode())

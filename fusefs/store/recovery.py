@@ -4,7 +4,6 @@ Needs no knowledge of the filesystem: it applies batches. What does not verify e
 the bytes behind are moved to STORE/cut, because they may be a damaged disk's, not a torn write's.
 """
 
-import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +17,18 @@ from fusefs.store.log import Position
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay did. `end`: where the log ends now; `cut_bytes`: moved to STORE/cut."""
+    """What a replay did. `end`: where the log ends now; `cut_bytes`: moved to STORE/cut.
+
+    `lost_bytes`: how many the newest segment lacks that were there at the checkpoint. The index
+    has what they said; blocks that lay in them are gone.
+    """
 
     end: Position
     batches: int = 0
     blocks: int = 0
     cut_bytes: int = 0
     cut_why: str = ""
+    lost_bytes: int = 0
 
 
 def list_segments(directory: Path) -> list[int]:
@@ -60,54 +64,34 @@ def replay(
         raise StoreDamaged(
             f"{directory / format.segment_name(missing)} is missing: the log cannot be replayed"
         )
-    batches = blocks = 0
+    batches = blocks = lost = 0
     end = start
     for number in numbers:
         offset = start.offset if number == start.segment else 0
         path = directory / format.segment_name(number)
-        with _mapped(path) as data:
-            problem = None if offset else format.check_header(data, uuid, number)
-            if not problem:  # otherwise the log ends where the segment before ends
-                position = offset or format.HEADER_SIZE
-                for record in format.scan(data, position, verify_blocks=True):
-                    if isinstance(record, format.Torn):
-                        problem = record.why
-                        break
-                    position = record.end
-                    failpoints.hit("recovery.record")
-                    if record.kind == format.BATCH:
-                        apply(dict(format.unpack_batch(record.body)))
-                        batches += 1
-                    elif record.kind == format.BLOCK:
-                        blocks += 1
-                end = Position(number, position)
+        data = memoryview(path.read_bytes())
+        lost += max(0, offset - len(data))
+        problem = None if offset else format.check_header(data, uuid, number)
+        if not problem:  # otherwise the log ends where the segment before ends
+            position = offset or format.HEADER_SIZE
+            for record in format.scan(data, position, verify_blocks=True):
+                if isinstance(record, format.Torn):
+                    problem = record.why
+                    break
+                position = record.end
+                failpoints.hit("recovery.record")
+                if record.kind == format.BATCH:
+                    apply(dict(format.unpack_batch(record.body)))
+                    batches += 1
+                elif record.kind == format.BLOCK:
+                    blocks += 1
+            end = Position(number, position)
         if problem:
             where = end.offset if end.segment == number else 0
             why = f"{path.name} at byte {where}: {problem}"
             size = _cut(directory, end, numbers) if cut else 0
-            return Replay(end, batches, blocks, size, why)
-    return Replay(end, batches, blocks)
-
-
-class _mapped:
-    """A file's bytes as a memoryview that is released at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> memoryview:
-        with open(self._path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                self._map = None
-                return memoryview(b"")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._view = memoryview(self._map)
-        return self._view
-
-    def __exit__(self, *_: object) -> None:
-        # Records hold slices of the view; the map goes with the last of them.
-        self._view = memoryview(b"")
-        self._map = None
+            return Replay(end, batches, blocks, size, why, lost)
+    return Replay(end, batches, blocks, lost_bytes=lost)
 
 
 def make_durable(directory: Path, start: Position) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -27,6 +28,7 @@ from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import Batch, Index, MapFull, Snapshot
 from fusefs.store.log import Buffer, Log, Position
+from fusefs.store.probe import probe
 from fusefs.store.reading import BlockCache, ColdBlock, SegmentFile
 from fusefs.store.recovery import Replay, make_durable, replay
 from fusefs.store.space import Space
@@ -38,6 +40,7 @@ CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
 _OPEN_SEGMENTS = 64
+_Book = TypeVar("_Book")
 _CACHE_BYTES = 16 << 20
 
 
@@ -78,6 +81,8 @@ class Store:
         self._segments = path / "segments"
         self.space = Space(path, clock)
         self._index = Index(path / "index")
+        if self._index.lacks_pages:
+            probe(path / "index")
         self.get = self._index.get
         self._checkpoint = self._read_position()
         self._read_books()
@@ -433,14 +438,18 @@ class Store:
 
     def _read_books(self) -> None:
         """`counters` and `totals` as of the last checkpoint."""
-        book = self._index.book("counters")
-        self.counters = msgspec.msgpack.decode(book, type=Counters) if book else Counters()
-        book = self._index.book("totals")
-        self.totals = msgspec.msgpack.decode(book, type=Totals) if book else Totals()
+        self.counters = self._read_book("counters", Counters) or Counters()
+        self.totals = self._read_book("totals", Totals) or Totals()
 
     def _read_position(self) -> Position:
-        book = self._index.book("position")
-        return Position(*msgspec.msgpack.decode(book)) if book else Position(0, 0)
+        return Position(*(self._read_book("position", tuple[int, int]) or (0, 0)))
+
+    def _read_book(self, name: str, kind: type[_Book]) -> _Book | None:
+        book = self._index.book(name)
+        try:
+            return msgspec.msgpack.decode(book, type=kind) if book else None
+        except msgspec.MsgspecError as error:
+            raise StoreDamaged(f"{self.path / 'index'}: {name} does not decode: {error}") from error
 
     def _replay(self) -> Replay:
         while True:

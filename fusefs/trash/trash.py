@@ -14,6 +14,10 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+import msgspec
+import structlog
+
+from fusefs.errors import StoreDamaged
 from fusefs.model import dirent, entry, keys
 from fusefs.model.entry import Entry, State
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
@@ -23,6 +27,8 @@ from fusefs.tree.tree import NAME_MAX, Act, Removed, Tree
 _STEP = 5000
 _PROCESS_NAME_S = 5.0
 _MIRRORS_KEPT = 10_000
+
+log = structlog.get_logger(__name__)
 
 
 class Trash:
@@ -84,14 +90,20 @@ class Trash:
     # -- looking
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, oldest first."""
-        for _, row in self._store.scan(keys.ENTRY):
-            yield entry.unpack(row)
+        """All entries that can be read, oldest first."""
+        for key, row in self._store.scan(keys.ENTRY):
+            try:
+                yield entry.unpack(row)
+            except msgspec.MsgspecError as error:
+                log.error("damaged trash entry", entry=keys.number(key), error=str(error))
 
     def find(self, number: int) -> Entry | None:
-        """The entry with this id."""
+        """The entry with this id. Raises StoreDamaged."""
         row = self._store.get(keys.entry(number))
-        return entry.unpack(row) if row is not None else None
+        try:
+            return entry.unpack(row) if row is not None else None
+        except msgspec.MsgspecError as error:
+            raise StoreDamaged(f"trash entry {number} does not decode: run fusefs fsck") from error
 
     def path_in_trash(self, one: Entry) -> bytes:
         """Where an entry stands, from the root of the mount."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusefs.errors import StoreDamaged
 from fusefs.model import keys
 from fusefs.model.inode import Inode
 from fusefs.store import store as store_module
@@ -194,3 +195,26 @@ def test_a_checkpoint_that_finds_the_map_full_grows_it(
 def test_the_index_is_for_its_owner_alone(tmp_path: Path) -> None:
     Index(tmp_path).close()
     assert os.stat(tmp_path / "data.mdb").st_mode & 0o077 == 0
+
+
+def test_an_index_that_was_cut_off_is_damage_and_no_crash(
+    store: Store, open_store: Open, path: Path
+) -> None:
+    put(store, **{f"k{number}": bytes(2000) for number in range(1000)})
+    store.close()
+    data = path / "index" / "data.mdb"
+    os.truncate(data, data.stat().st_size // 4)
+    with pytest.raises(StoreDamaged, match="can be rebuilt from the log"):
+        open_store()
+
+
+@pytest.mark.parametrize("book", ["position", "counters", "totals"])
+def test_a_book_that_does_not_decode_is_damage(
+    store: Store, open_store: Open, path: Path, book: str
+) -> None:
+    store.close()
+    index = Index(path / "index")
+    index.commit({book: b"\xc1"})
+    index.close()
+    with pytest.raises(StoreDamaged, match=book):
+        open_store()

@@ -347,3 +347,19 @@ def test_foreign_files_beside_the_segments_are_left_alone(open_store: Open, path
     store.abandon()
     assert get(open_store(), "a") == b"1"
     assert (path / "segments" / "note").read_bytes() == b"mine"
+
+
+def test_a_log_that_is_shorter_than_at_its_checkpoint_is_told(
+    store: Store, open_store: Open
+) -> None:
+    put(store, a=b"1")
+    store.close()
+    newest = max((store.path / "segments").iterdir())
+    before = newest.stat().st_size
+    os.truncate(newest, format.HEADER_SIZE)
+    store = open_store()
+    assert store.replay.lost_bytes == before - format.HEADER_SIZE
+    put(store, b=b"2")
+    store.abandon()
+    store = open_store()
+    assert (get(store, "a"), get(store, "b")) == (b"1", b"2")

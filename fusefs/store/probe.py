@@ -18,7 +18,7 @@ from fusefs.store.index import Index
 _CODE = """
 import sys
 sys.path[:] = sys.argv[2:]
-from fusefs.fsck.probe import read_all
+from fusefs.store.probe import read_all
 read_all(sys.argv[1])
 """
 
