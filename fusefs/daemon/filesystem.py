@@ -80,6 +80,7 @@ class Filesystem:
             next(refill, None)
             try:
                 self.files.flush_older_than(FLUSH_AGE_S)
+                self.files.reap(self.is_referenced)
                 is_old = clock.monotonic() - last_checkpoint >= CHECKPOINT_AGE_S
                 if is_old or self.store.is_checkpoint_due:
                     await self._checkpoint()
@@ -92,7 +93,6 @@ class Filesystem:
 
     async def _checkpoint(self) -> None:
         self.tree.flush_times()
-        self.files.reap(self.is_referenced)
         if self.store.has_uncheckpointed:
             await self.files.sync()  # most of it beside the loop, so that little is left for it
             self.store.checkpoint()

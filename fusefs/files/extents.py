@@ -73,23 +73,25 @@ class Extents:
 
     def shrink(self, inode: Inode, size: int) -> None:
         """Cut the file off at `size`, from its end on, in as many acts as it takes."""
-        is_done = inode.stored_size <= size
-        while not is_done:
-            rows = self._store.tail(
-                keys.extent(inode.ino, inode.stored_size),
-                keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
-            )  # fmt: skip
-            old = [extent.unpack(keys.second(key), row) for key, row in reversed(rows)]
-            old = [one for one in old if one.end > size]
-            if not old:
-                raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
-            kept = [old[0].part(0, size)] if old[0].offset < size else []
-            with self._tree.act() as act:
-                act.change(inode)
-                self._write(act, inode, old, kept)
-                inode.stored_size = kept[0].end if kept else old[0].offset
-                inode.size = max(size, inode.stored_size)
-            is_done = inode.stored_size <= size
+        while inode.stored_size > size:
+            self.shrink_step(inode, size)
+
+    def shrink_step(self, inode: Inode, size: int) -> None:
+        """Take one act towards cutting a longer file off at `size`."""
+        rows = self._store.tail(
+            keys.extent(inode.ino, inode.stored_size),
+            keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
+        )  # fmt: skip
+        old = [extent.unpack(keys.second(key), row) for key, row in reversed(rows)]
+        old = [one for one in old if one.end > size]
+        if not old:
+            raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
+        kept = [old[0].part(0, size)] if old[0].offset < size else []
+        with self._tree.act() as act:
+            act.change(inode)
+            self._write(act, inode, old, kept)
+            inode.stored_size = kept[0].end if kept else old[0].offset
+            inode.size = max(size, inode.stored_size)
 
     def _write(self, act: Act, inode: Inode, old: list[Extent], new: list[Extent]) -> None:
         before = {one.offset: one for one in old}

@@ -20,6 +20,7 @@ from errno import (
     EPERM,
     ERANGE,
 )
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from fusefs.errors import Refused
@@ -365,9 +366,10 @@ class Tree:
             if inode.is_dir:
                 act.delete(keys.directory(inode.ino))
 
-    def orphans(self) -> list[int]:
-        """Inodes that wait for the reaper."""
-        return [keys.number(key) for key, _ in self.store.scan(keys.ORPHAN)]
+    def orphans(self, after: int = 0, limit: int = 1000) -> list[int]:
+        """Inodes that wait for the reaper, in order: up to `limit`, behind the inode `after`."""
+        rows = self.store.scan(keys.orphan(after + 1), keys.ORPHAN)
+        return [keys.number(key) for key, _ in islice(rows, limit)]
 
     def reap(self, ino: int) -> None:
         """Free an orphan: its row, attributes and target. Its extents must be gone already."""

@@ -21,6 +21,7 @@ from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
 
 MIB = 1 << 20
+HOUR = b".trash/2027-01-15T08"
 OFFSET = st.one_of(
     st.integers(0, 300),
     st.integers(MIB - 150, MIB + 150),
@@ -477,3 +478,47 @@ def test_a_damaged_block_is_an_error_and_its_neighbours_are_read(fs: InProcess) 
     fs.files.release(handle)
     flip(*place)
     assert fs.read(b"file") == content
+
+
+def test_orphans_are_freed_a_few_acts_at_a_time(fs: InProcess) -> None:
+    names = [b"file-%d" % number for number in range(10)]
+    for name in names:
+        fs.write(name, b"content")
+        fs.unlink(name)
+        fs.unlink(HOUR + b"/" + name)
+    first = fs.tree.orphans()[0]
+    assert fs.files.reap(lambda ino: ino == first, acts=8) == 4  # two acts for each file
+    assert fs.files.reap(lambda ino: ino == first, acts=8) == 4
+    assert fs.files.reap(lambda ino: ino == first, acts=8) == 1
+    assert fs.tree.orphans() == [first]
+    assert fs.files.reap(lambda ino: False, acts=8) == 1
+
+
+def test_a_long_orphan_is_freed_over_several_calls(fs: InProcess) -> None:
+    for number in range(1200):
+        fs.write(b"file", b"x", offset=number * 2)
+    fs.unlink(b"file")
+    fs.unlink(HOUR + b"/file")
+    calls = 0
+    while fs.tree.orphans():
+        fs.files.reap(lambda ino: False, acts=1)
+        fs.crash()
+        calls += 1
+    assert calls > 4
+
+
+def test_a_damaged_orphan_is_left_alone(fs: InProcess) -> None:
+    for name in (b"bad", b"good"):
+        fs.write(name, b"content")
+        fs.unlink(name)
+        fs.unlink(HOUR + b"/" + name)
+    ino = fs.tree.orphans()[0]
+    row = fs.store.get(keys.extent(ino, 0))
+    assert row
+    with fs.tree.act() as act:
+        act.delete(keys.extent(ino, 0))
+    for _ in range(3):
+        fs.files.reap(lambda ino: False)
+    assert fs.tree.orphans() == [ino]
+    with fs.tree.act() as act:
+        act.put(keys.extent(ino, 0), row)
