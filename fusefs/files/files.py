@@ -330,7 +330,7 @@ class Files:
         return count
 
     def _free_content(self, inode: Inode, acts: int) -> int:
-        """Take up to `acts` acts to free all extents; returns how many, all where damage stops it."""
+        """Take up to `acts` acts to free all extents; returns how many; all, if it is damaged."""
         if not inode.is_file:
             return 0
         for done in range(acts):
