@@ -23,6 +23,8 @@ from fusefs.tree.tree import Tree
 FLUSH_AGE_S = 5.0
 SIZE_MAX = (1 << 63) - 1
 _READAHEAD = 4 << 20
+#: One file may hold this part of the limit: a flush of all of it holds up everybody.
+_FILE_SHARE = 4
 #: A log tail up to this is synced on the loop: a thread's round trip would take longer.
 _INLINE_SYNC = 256 << 10
 #: Small cold reads are made on the loop as well, while the disk lately answered this fast.
@@ -146,7 +148,9 @@ class Files:
         self._tree.wrote(inode, keeps=handle.keeps)
         for span in whole:
             self._store_span(file, span)
-        if self.waiting_bytes > self._limit:
+        if waiting.size_bytes > self._limit // _FILE_SHARE:
+            self.flush(file)
+        elif self.waiting_bytes > self._limit:
             self._flush_oldest()
 
     def _flush_oldest(self) -> None:
