@@ -28,6 +28,17 @@ _BAD_LINE = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) |^Traceback |^Fatal Pytho
 Done = subprocess.CompletedProcess[str]
 
 
+def _can_unshare_mounts() -> bool:
+    command = ["unshare", "--mount", "true"]
+    return os.getuid() == 0 and not subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+
+
+needs_mount_namespace = pytest.mark.skipif(
+    not _can_unshare_mounts(),
+    reason="needs root, and a / that is a mount point (a plain chroot's is none)",
+)
+
+
 def run_fusefs(*arguments: str | Path, **environ: str) -> Done:
     """Run the program in a process of its own; never raises for its exit code."""
     return subprocess.run(

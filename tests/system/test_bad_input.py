@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Done, Mounted, fusefs, run_fusefs
+from tests.conftest import (
+    COMMAND_TIMEOUT_S,
+    ROOT,
+    Done,
+    Mounted,
+    fusefs,
+    needs_mount_namespace,
+    run_fusefs,
+)
 
 pytestmark = pytest.mark.mount
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to be root")
@@ -216,7 +224,7 @@ def run(*command: str | Path) -> Done:
     )
 
 
-@needs_root
+@needs_mount_namespace
 def test_no_permission_on_dev_fuse(public: Path) -> None:
     if os.stat("/dev/fuse").st_mode & 0o006:
         pytest.skip("/dev/fuse is open to everybody here")
@@ -229,7 +237,7 @@ def test_no_permission_on_dev_fuse(public: Path) -> None:
     assert fingerprint(public) == before
 
 
-@needs_root
+@needs_mount_namespace
 def test_somebody_elses_store(store: Path, public: Path) -> None:
     other = public / "store"
     shutil.move(store, other)

@@ -3,20 +3,15 @@
 In a mount namespace of its own, so that the machine's /sbin and /etc/fstab stay as they are.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Done
+from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Done, needs_mount_namespace
 
-pytestmark = [
-    pytest.mark.mount,
-    pytest.mark.root,
-    pytest.mark.skipif(os.getuid() != 0, reason="needs to be root"),
-]
+pytestmark = [pytest.mark.mount, pytest.mark.root, needs_mount_namespace]
 
 HELPER = f"""#!/bin/sh
 PYTHONPATH={ROOT} exec {sys.executable} -c 'from fusefs.cli.mount_helper import main; main()' "$@"

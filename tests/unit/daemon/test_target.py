@@ -1,5 +1,6 @@
 """Whatever path a user has at hand leads to the store."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ def mnt(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mountpoint that the mount table shows, as that of a dead daemon would be."""
     path = tmp_path / "mnt"
     real = MountTable.read()
-    root = next(m for m in real.mounts if m.mountpoint == b"/")
-    line = f"9999 {root.mount_id} 0:99 / {path} rw - fuse.fusefs {store} rw".encode()
-    table = MountTable((*real.mounts, *MountTable.parse(line).mounts))
+    holder = real.locate(os.fsencode(tmp_path)).mount  # none in a plain chroot
+    parent = holder.mount_id if holder else 0
+    line = f"9999 {parent} 0:99 / {path} rw - fuse.fusefs {store} rw"
+    table = MountTable((*real.mounts, *MountTable.parse(line.encode()).mounts))
     monkeypatch.setattr(target_module.MountTable, "read", lambda: table)
     return path
 
