@@ -15,6 +15,7 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     client          its other end
     surface         the verbs on a store, whether a daemon has it or not
     filesystem      assembles store, tree, files and trash
+    collecting      when space is given back, and at what pace
     service         what the verbs answer, from a running filesystem
 
 What must stay true: a dead daemon never looks like an empty directory, nothing here waits on a

@@ -16,6 +16,8 @@ from fusefs.errors import DaemonFailed, NotPermitted
 _ANSWER_TIMEOUT_S = 15.0
 #: For what waits on the disk: at most the dirty limit has to be written.
 _FLUSH_TIMEOUT_S = 300.0
+#: A collection may move as much as the store holds.
+_GC_TIMEOUT_S = 24 * 3600.0
 
 
 class Client:
@@ -83,6 +85,10 @@ class Client:
             target=target if isinstance(target, int) else _text(target),
             to=None if to is None else _text(to),
         )
+        return answer
+
+    def gc(self, dry_run: bool) -> dict[str, Any]:
+        answer: dict[str, Any] = self._ask("gc", timeout_s=_GC_TIMEOUT_S, dry_run=dry_run)
         return answer
 
     def checkpoint(self) -> None:

@@ -47,6 +47,12 @@ class InfoArguments(msgspec.Struct, forbid_unknown_fields=True):
     path: bytes
 
 
+class GcArguments(msgspec.Struct, forbid_unknown_fields=True):
+    """Of ``gc``."""
+
+    dry_run: bool = False
+
+
 class RestoreArguments(msgspec.Struct, forbid_unknown_fields=True):
     target: int | bytes
     to: bytes | None = None
@@ -149,6 +155,9 @@ class ControlServer:
             restored = service.trash_restore(restore.target, restore.to, uid)
             await service.flush()
             return restored
+        if request.verb == "gc":
+            gc = msgspec.json.decode(request.args, type=GcArguments)
+            return await service.gc(gc.dry_run)
         msgspec.json.decode(request.args, type=NoArguments)
         match request.verb:
             case "status":

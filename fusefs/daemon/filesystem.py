@@ -9,6 +9,7 @@ import trio
 
 from fusefs.base.clock import Clock, SystemClock
 from fusefs.config.options import MountOptions
+from fusefs.daemon.collecting import Collecting
 from fusefs.errors import DiskFull, FusefsError
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.store.store import Store
@@ -32,6 +33,7 @@ class Filesystem:
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
+        self.collecting = Collecting(store)
         #: Whether the face still knows an inode; set by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
 
@@ -67,7 +69,14 @@ class Filesystem:
         await self.files.sync()
 
     async def run_background(self) -> None:
-        """Flush by age, checkpoint, free what nobody needs; until cancelled.
+        """Flush by age, checkpoint, free what nobody needs; until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_ticks)
+            if not self.options.read_only:
+                nursery.start_soon(self.collecting.run)
+
+    async def _run_ticks(self) -> None:
+        """What is due every now and then.
 
         A full disk is no reason to stop: it is said once, and tried again.
         """

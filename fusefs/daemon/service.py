@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import trio
+
 from fusefs import __version__
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import NoSuchPath, Refused
@@ -174,6 +176,16 @@ class Service:
                 self.forget_name(parent, name)
         filesystem.store.sync()
         return {"restored": ["/" + os.fsdecode(path) for path in restored]}
+
+    async def gc(self, dry_run: bool) -> Record:
+        """Give back the space of what nothing needs. Raises DiskFull, StoreError."""
+        filesystem = self._filesystem
+        while filesystem.files.reap(filesystem.is_referenced):
+            await trio.lowlevel.checkpoint()
+        filesystem.store.checkpoint()
+        collecting = filesystem.collecting
+        done = collecting.plan() if dry_run else await collecting.collect()
+        return done.record()
 
     def checkpoint(self) -> None:
         """Bring the index on disk up to date with the log."""

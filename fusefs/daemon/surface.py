@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import trio
+
 from fusefs.daemon.client import Client
 from fusefs.daemon.writer import writer_of
 from fusefs.errors import DaemonFailed, StoreLocked
@@ -44,6 +46,9 @@ class Surface(Protocol):
     def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
         """Take an entry back, by id or path; durable when this returns. Never overwrites."""
 
+    def gc(self, dry_run: bool) -> Record:
+        """Give back the space of what nothing needs, or say how much that is."""
+
     def checkpoint(self) -> None:
         """Bring the index on disk up to date with the log."""
 
@@ -71,6 +76,9 @@ class InProcess:
 
     def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
         return self._service.trash_restore(target, to, os.getuid())
+
+    def gc(self, dry_run: bool) -> Record:
+        return trio.run(self._service.gc, dry_run)
 
     def checkpoint(self) -> None:
         self._service.checkpoint()

@@ -14,6 +14,7 @@ from fusefs.fsck.tally import Census
 from fusefs.fsck.view import View, view
 from fusefs.model import keys
 from fusefs.store import identity
+from fusefs.store.collector import reading_segments
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def check(store: Path, read_data: bool, progress: Progress | None = None) -> Rep
     """
     uuid = identity.read(store).uuid_bytes
     directory = store / "segments"
-    with view(store) as rows:
+    with reading_segments(store), view(store) as rows:
         tables, census = Tables(rows), Census()
         places = Places(tables)
         index = list(_index(rows, tables, places, census))

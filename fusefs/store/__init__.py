@@ -6,7 +6,11 @@
     index       ordered rows in LMDB, one open write transaction, batches
     hints       BLAKE3 prefix -> block number, to find duplicates; may be thrown away at any time
     recovery    replay of the log into the index after any stop
+    usage       how much of each segment is needed
+    collector   empties and deletes segments that nothing needs
+    probe       whether a damaged index can be read at all
     space       what may still be written before the disk's reserve
+    reading     verified reads, and what is kept in memory of them
     store       the one object that the rooms above use
 
 Order of writes: block record, batch record, fdatasync, index commit. So a batch is visible only

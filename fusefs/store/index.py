@@ -10,7 +10,7 @@ same raises MapFull, and the store rebuilds the transaction from the log.
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,14 +112,18 @@ class Index:
                 has_row = cursor.prev()
         return found
 
-    def commit(self, books: dict[str, bytes]) -> None:
-        """Checkpoint: write `books` into the meta table and commit, durably; begin the next.
+    def commit(self, books: Mapping[str, bytes | None]) -> None:
+        """Checkpoint: write `books` into the meta table (None: delete) and commit, durably; begin
+        the next.
 
         Raises DiskFull or StoreError; the transaction is lost then, as with MapFull.
         """
         try:
             for name, value in books.items():
-                self._transaction.put(keys.META + name.encode(), value)
+                if value is None:
+                    self._transaction.delete(keys.META + name.encode())
+                else:
+                    self._transaction.put(keys.META + name.encode(), value)
             failpoints.hit("checkpoint.commit")
             self._transaction.commit()
             failpoints.hit("checkpoint.committed")
@@ -172,6 +176,27 @@ class Index:
         """A row of the meta table as of the last checkpoint."""
         value: bytes | None = self._transaction.get(keys.META + name.encode())
         return value
+
+    def copy(self, path: Path) -> None:
+        """Write the last checkpoint, compacted, to a new file. In any thread.
+
+        Raises DiskFull or StoreError.
+        """
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                self._environment.copyfd(descriptor, compact=True)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except (lmdb.Error, OSError) as error:
+            raise _translate(error, path) from error
+
+    @property
+    def size_bytes(self) -> int:
+        """About what `copy` writes."""
+        info, page = self._environment.info(), self._environment.stat()["psize"]
+        return (int(info["last_pgno"]) + 1) * int(page)
 
     def close(self) -> None:
         """Close without a checkpoint."""

@@ -6,6 +6,7 @@ it survive the machine's. `checkpoint` moves the index up to the log.
 """
 
 import os
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import TypeVar
 import msgspec
 from blake3 import blake3
 
-from fusefs.base import failpoints
+from fusefs.base import durable, failpoints
 from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError
@@ -32,6 +33,7 @@ from fusefs.store.probe import probe
 from fusefs.store.reading import BlockCache, ColdBlock, SegmentFile
 from fusefs.store.recovery import Replay, make_durable, replay
 from fusefs.store.space import Space
+from fusefs.store.usage import Usage
 
 #: Enough for a checkpoint of some 10 ms (measured: 4 ms for 1 000 acts at a million files).
 CHECKPOINT_BATCHES = 1000
@@ -39,6 +41,8 @@ CHECKPOINT_BATCHES = 1000
 CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
+#: The copy of the index in a store, written before segments are deleted.
+SNAPSHOT = "snapshot"
 _OPEN_SEGMENTS = 64
 _Book = TypeVar("_Book")
 _CACHE_BYTES = 16 << 20
@@ -196,7 +200,11 @@ class Store:
         get, account = self.get, self.totals.account
         for key, row in rows.items():
             if key[:1] in COUNTED:
-                account(key, get(key), row)
+                old = get(key)
+                account(key, old, row)
+                if key[:1] == keys.BLOCK:
+                    with suppress(struct.error):
+                        self.usage.account(old, row)
 
     def _rebuild_transaction(self, *, grow: bool) -> None:
         """Throw away an unusable transaction; the log knows everything that was in it."""
@@ -235,15 +243,8 @@ class Store:
     def _write_block(self, batch: Batch, data: Buffer, digest: bytes) -> int:
         codec, payload = format.encode(data, self._compress)
         number = self.counters.block = self.counters.block + 1
-        log = self._log
-        try:
-            at = log.reserve(format.BLOCK_OVERHEAD + len(payload))
-            offset = at.offset + format.BLOCK_OVERHEAD
-            log.note_block(format.SealedBlock(number, offset, len(payload)))
-            log.stage(format.pack_block(number, codec, len(data), digest, len(payload)), payload)
-        except FusefsError:
-            log.drop_staged()
-            raise
+        at = self._append_block(number, codec, len(data), digest, payload)
+        offset = at.offset + format.BLOCK_OVERHEAD
         has_leaves = codec == RAW and len(data) > 2 * LEAF_SIZE
         leaves = leaf_hashes(data) if has_leaves else b""
         block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0, leaves)
@@ -252,6 +253,29 @@ class Store:
         self._blocks_written += 1
         self._bytes_written += len(payload)
         return number
+
+    def _append_block(
+        self, number: int, codec: int, length: int, digest: bytes, payload: Buffer
+    ) -> Position:
+        log = self._log
+        try:
+            at = log.reserve(format.BLOCK_OVERHEAD + len(payload))
+            offset = at.offset + format.BLOCK_OVERHEAD
+            log.note_block(format.SealedBlock(number, offset, len(payload)))
+            log.stage(format.pack_block(number, codec, length, digest, len(payload)), payload)
+        except FusefsError:
+            log.drop_staged()
+            raise
+        return at
+
+    def write_again(self, batch: Batch, number: int, block: Block, payload: Buffer) -> None:
+        """Append a block's record once more, and let its row point there.
+
+        Raises DiskFull or StoreError.
+        """
+        at = self._append_block(number, block.codec, block.length, block.digest, payload)
+        offset = at.offset + format.BLOCK_OVERHEAD
+        batch.put(keys.block(number), block._replace(segment=at.segment, offset=offset).pack())
 
     def change_refs(self, batch: Batch, number: int, by: int) -> None:
         """Add `by` to the references of a block. Raises StoreDamaged if there is none such."""
@@ -359,6 +383,7 @@ class Store:
             "position": msgspec.msgpack.encode(position),
             "counters": msgspec.msgpack.encode(self.counters),
             "totals": msgspec.msgpack.encode(self.totals),
+            **self.usage.books(),
         }
         try:
             self._index.commit(books)
@@ -370,6 +395,7 @@ class Store:
             raise
         finally:
             self.get = self._index.get
+        self.usage.kept()
         self._checkpoint = position
         self._batches_since = 0
         self._bytes_since = self._log.appended_bytes
@@ -378,6 +404,34 @@ class Store:
     def seal(self) -> None:
         """End the current segment, so that it can be copied away whole."""
         self._log.seal()
+
+    # -- collecting
+
+    @property
+    def checkpointed(self) -> Position:
+        """How far the index has durably caught up with the log."""
+        return self._checkpoint
+
+    @property
+    def index_bytes(self) -> int:
+        return self._index.size_bytes
+
+    def write_snapshot(self) -> None:
+        """Lay a copy of the index as of the last checkpoint into STORE/snapshot; waits for the
+        disk, so best in another thread.
+
+        Raises DiskFull or StoreError.
+        """
+        path = self.path / SNAPSHOT
+        self._index.copy(path.with_name(path.name + ".new"))
+        os.replace(path.with_name(path.name + ".new"), path)
+        durable.sync_directory(self.path)
+        failpoints.hit("collect.snapshot")
+
+    def forget_segment(self, number: int) -> None:
+        """The segment's file was deleted."""
+        self._files.pop(number, None)
+        self.usage.forget(number)
 
     # -- looking
 
@@ -437,9 +491,10 @@ class Store:
     # -- recovery
 
     def _read_books(self) -> None:
-        """`counters` and `totals` as of the last checkpoint."""
+        """`counters`, `totals` and `usage` as of the last checkpoint."""
         self.counters = self._read_book("counters", Counters) or Counters()
         self.totals = self._read_book("totals", Totals) or Totals()
+        self.usage = Usage(self._index.book)
 
     def _read_position(self) -> Position:
         return Position(*(self._read_book("position", tuple[int, int]) or (0, 0)))

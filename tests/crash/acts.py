@@ -66,6 +66,8 @@ def acts() -> Iterator[Act]:
             yield b"", lambda fs: fs.store.seal(), lambda made: None
         if number % 7 == 0:
             yield b"", lambda fs: fs.sync(), lambda made: None
+        if number % 9 == 0:
+            yield b"", lambda fs: fs.collect(), lambda made: None
         if number % 8 == 0:
             yield b"", lambda fs: fs.store.checkpoint(), lambda made: None
 

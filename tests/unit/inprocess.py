@@ -153,5 +153,9 @@ class InProcess:
     def restorer(self, caller: Caller | None = None) -> Restorer:
         return Restorer(self.tree, self.trash, caller or self.caller)
 
+    def collect(self, least_dead: float = 0.0) -> None:
+        """Give space back; by default from every segment that the index has caught up with."""
+        trio.run(self.filesystem.collecting.collect, least_dead)
+
     def reap(self, is_referenced: Callable[[int], bool] = lambda ino: False) -> int:
         return self.files.reap(is_referenced)

@@ -10,6 +10,7 @@ import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+import lmdb
 import msgspec
 
 from fusefs.model import dirent, entry, extent, keys
@@ -18,7 +19,7 @@ from fusefs.model.entry import State
 from fusefs.model.extent import BLOCK_SIZE, HOLE
 from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Position
-from fusefs.store.recovery import replay
+from fusefs.store.recovery import list_segments, replay
 from fusefs.store.store import Store
 
 Rows = dict[bytes, bytes]
@@ -36,6 +37,7 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
     found = list(_Checker(rows).run())
     counters = store.counters
     found += _misfits(store, rows)
+    found += _misused(store, rows)
     for table, counter in ((keys.INODE, counters.ino), (keys.BLOCK, counters.block)):
         highest = max((keys.number(key) for key in rows if key[:1] == table), default=0)
         if highest > counter:
@@ -82,7 +84,7 @@ def rows_in_index(store: Store) -> Rows:
 
 
 def rows_in_log(store: Store) -> Rows:
-    """What a replay of the whole log makes."""
+    """What a replay of the whole log makes, on the copy of the index if there is one."""
     rows: Rows = {}
 
     def apply(changes: dict[bytes, bytes | None]) -> None:
@@ -92,11 +94,39 @@ def rows_in_log(store: Store) -> Rows:
             else:
                 rows[key] = row
 
-    done = replay(
-        store.path / "segments", store.identity.uuid_bytes, Position(0, 0), apply, cut=False
-    )
+    start = _read_snapshot(store, rows)
+    done = replay(store.path / "segments", store.identity.uuid_bytes, start, apply, cut=False)
     assert not done.cut_why, done.cut_why
     return rows
+
+
+def _read_snapshot(store: Store, rows: Rows) -> Position:
+    """Fill `rows` with those of STORE/snapshot; returns where the log goes on from there."""
+    path = store.path / "snapshot"
+    if not path.exists():
+        return Position(0, 0)
+    with (
+        lmdb.open(str(path), subdir=False, readonly=True, lock=False) as environment,
+        environment.begin() as transaction,
+    ):
+        position = transaction.get(keys.META + b"position")
+        rows.update((bytes(key), bytes(row)) for key, row in transaction.cursor())
+    for key in [key for key in rows if key[:1] == keys.META]:
+        del rows[key]
+    return Position(*msgspec.msgpack.decode(position))
+
+
+def _misused(store: Store, rows: Rows) -> list[str]:
+    """Segments of which the collector believes that something else is of use."""
+    live: Counter[int] = Counter()
+    for key, row in rows.items():
+        if key[:1] == keys.BLOCK and (block := Block.unpack(row)).refs:
+            live[block.segment] += block.stored
+    return [
+        f"segment {number} has {live[number]} live bytes, counted as {counted}"
+        for number in list_segments(store.path / "segments")
+        if (counted := store.usage.live_bytes(number)) != live[number]
+    ]
 
 
 class _Checker:
