@@ -30,5 +30,7 @@ def gc(target: Target = ".", dry_run: DryRun = False, as_json: Json = False) -> 
     else:
         freed, moved = output.size(record["freed_bytes"]), output.size(record["moved_bytes"])
         segments = output.counted(record["segments"], "segment", "segments")
-        does = "would free up to" if dry_run else "freed"
-        output.line(f"{does} {freed} in {segments}; {moved} of it had to be moved")
+        if dry_run:
+            output.line(f"would free up to {freed} in {segments}, after moving {moved} of it")
+        else:
+            output.line(f"freed {freed} in {segments}, after moving {moved} of it")
