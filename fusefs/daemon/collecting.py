@@ -11,7 +11,8 @@ from typing import Any
 import structlog
 import trio
 
-from fusefs.errors import DiskFull
+from fusefs.errors import DiskFull, StoreError
+from fusefs.store import format
 from fusefs.store.collector import LEAST_DEAD, Candidate, Collector, Held
 from fusefs.store.store import Store
 
@@ -70,6 +71,8 @@ class Collecting:
                 done = await self.collect(pause_s=PAUSE_S)
             except DiskFull as error:
                 log.warning("collecting waits for space", error=str(error))
+            except StoreError as error:
+                log.error("collecting failed", error=str(error))
             else:
                 log.info("collected", **done.record())
 
@@ -86,6 +89,10 @@ class Collecting:
                 for part in _slices(held):
                     done.moved_bytes += self._collector.move(one.number, part)
                     await trio.sleep(pause_s)
+                if one.number in self._collector.damaged:
+                    name = format.segment_name(one.number)
+                    log.error("damaged segment is kept: run fusefs fsck --read-data", segment=name)
+                    continue
                 emptied[one.number] = [block.number for block in held]
                 if len(emptied) == ROUND:
                     await self._delete(emptied, done)

@@ -9,7 +9,7 @@ import trio
 
 from fusefs import __version__
 from fusefs.daemon.filesystem import Filesystem
-from fusefs.errors import NoSuchPath, Refused
+from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
 from fusefs.model.block import ZSTD, Block
 from fusefs.model.entry import Entry
@@ -167,6 +167,7 @@ class Service:
         Raises NoSuchEntry, TargetExists, NotPermitted.
         """
         filesystem = self._filesystem
+        self._check_writable()
         gid = filesystem.tree.inode(ROOT_INO).gid
         restorer = Restorer(filesystem.tree, filesystem.trash, Caller(uid, gid, os.getpid()))
         try:
@@ -180,12 +181,17 @@ class Service:
     async def gc(self, dry_run: bool) -> Record:
         """Give back the space of what nothing needs. Raises DiskFull, StoreError."""
         filesystem = self._filesystem
+        self._check_writable()
         while filesystem.files.reap(filesystem.is_referenced):
             await trio.lowlevel.checkpoint()
         filesystem.store.checkpoint()
         collecting = filesystem.collecting
         done = collecting.plan() if dry_run else await collecting.collect()
         return done.record()
+
+    def _check_writable(self) -> None:
+        if self._filesystem.options.read_only:
+            raise StoreReadOnly(f"{self._mountpoint} is mounted read-only: mount it without -o ro")
 
     def checkpoint(self) -> None:
         """Bring the index on disk up to date with the log."""

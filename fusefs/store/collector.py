@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.base import durable, failpoints
-from fusefs.errors import StoreError
 from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.store import format
@@ -57,7 +56,7 @@ class Held(NamedTuple):
 
 
 class Collector:
-    """The collector of an open store. `damaged`: segments with blocks that cannot be moved."""
+    """The collector of an open store. `damaged`: segments that are left as they are."""
 
     def __init__(self, store: "Store") -> None:
         self._store = store
@@ -73,25 +72,29 @@ class Collector:
         for number in list_segments(self._directory):
             if number >= self._store.checkpointed.segment:
                 break
-            size = (self._directory / format.segment_name(number)).stat().st_size
             live = self._store.usage.live_bytes(number)
-            if number not in self.damaged and live <= size * (1 - least_dead):
+            if number in self.damaged or live > format.SEGMENT_SIZE * (1 - least_dead):
+                continue
+            size = (self._directory / format.segment_name(number)).stat().st_size
+            if live <= size * (1 - least_dead):
                 found.append(Candidate(number, size, live))
         return sorted(found, key=lambda one: one.live)
 
     def read(self, number: int) -> list[Held]:
         """All blocks of a segment; waits for the disk, so best in another thread.
 
-        Raises StoreError.
+        Where it cannot be read, or a record does not verify, it counts as damaged.
         """
-        path = self._directory / format.segment_name(number)
         try:
-            data = memoryview(path.read_bytes())
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+            data = memoryview((self._directory / format.segment_name(number)).read_bytes())
+        except OSError:
+            data = memoryview(b"")
+            self.damaged.add(number)
         held = []
         for record in format.scan(data, format.HEADER_SIZE, verify_blocks=False):
-            if isinstance(record, format.Record) and record.kind == format.BLOCK:
+            if isinstance(record, format.Torn):
+                self.damaged.add(number)
+            elif record.kind == format.BLOCK:
                 block, _, _, payload = format.unpack_block(record.body)
                 offset = record.start + format.BLOCK_OVERHEAD
                 held.append(Held(block, record.codec, offset, payload))
@@ -143,7 +146,9 @@ class Collector:
         return deleted
 
     def _is_empty(self, segment: int, blocks: list[int]) -> bool:
-        if segment >= self._store.checkpointed.segment or self._store.usage.live_bytes(segment):
+        if segment >= self._store.checkpointed.segment or segment in self.damaged:
+            return False
+        if self._store.usage.live_bytes(segment):
             return False
         rows = (self._store.get(keys.block(number)) for number in blocks)
         return all(row is None or Block.unpack(row).segment != segment for row in rows)

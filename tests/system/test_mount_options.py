@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.conftest import Mounted, fusefs
+from tests.conftest import Mounted, fusefs, run_fusefs
 
 pytestmark = pytest.mark.mount
 
@@ -35,6 +35,9 @@ def test_a_read_only_mount_changes_nothing(mounted: Mounted) -> None:
     ):
         with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
             act()
+    for verb in (["gc", mounted.mnt], ["trash", "restore", mounted.mnt, "1"]):
+        done = run_fusefs(*verb)
+        assert (done.returncode, "read-only" in done.stderr) == (15, True), done
     mounted.umount()
     assert fusefs("fsck", "--json", mounted.store) == before
 

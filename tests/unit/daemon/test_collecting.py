@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from fusefs.daemon import collecting
+from fusefs.store import format
 from fusefs.store.recovery import list_segments
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
@@ -82,4 +83,21 @@ def test_a_collection_that_was_stopped_goes_on_later(fs: InProcess) -> None:
     assert fs.filesystem.collecting.plan().segments == 0
     invariants.check(fs.store)
     assert fs.read(b"kept") == Random(1).randbytes(3 * MIB)
+    fs.close()
+
+
+def test_a_damaged_segment_stays_and_the_others_go(fs: InProcess) -> None:
+    fs.collect(0.9)  # moves nothing: both have something of use
+    first, second, *_ = segments(fs)
+    path = fs.path / "segments" / format.segment_name(first)
+    content = bytearray(path.read_bytes())
+    content[format.HEADER_SIZE + 1] ^= 1
+    path.write_bytes(content)
+    fs.collect(0.3)
+    assert first in segments(fs)
+    assert second not in segments(fs)
+    fs.collect(0.3)
+    content[format.HEADER_SIZE + 1] ^= 1
+    path.write_bytes(content)
+    assert fs.read(b"kept too") == Random(3).randbytes(20 * MIB)
     fs.close()
