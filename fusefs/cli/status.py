@@ -1,7 +1,10 @@
 """fusefs status: one screen about a store and its mount."""
 
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -132,11 +135,12 @@ def _print(record: Record, as_json: bool) -> None:
 
 def _repeat(place: "Place", interval_s: float, as_json: bool) -> None:
     """For a pipe: one record after the other, until interrupted or the reader has gone."""
-    while True:
-        _print(read(place), as_json)
+    _print(read(place), as_json)
+    sys.stdout.flush()
+    for _ in _ticks(interval_s):
         output.line("")
+        _print(read(place), as_json)
         sys.stdout.flush()
-        time.sleep(interval_s)
 
 
 def _live(place: "Place", interval_s: float) -> None:
@@ -152,6 +156,27 @@ def _live(place: "Place", interval_s: float) -> None:
         return Group(grid, Text(f"{time.strftime('%H:%M:%S')}, Ctrl-C ends", style="dim"))
 
     with Live(draw(), auto_refresh=False, screen=True) as live:
-        while True:
-            time.sleep(interval_s)
+        for _ in _ticks(interval_s):
             live.update(draw(), refresh=True)
+
+
+def _ticks(interval_s: float) -> Iterator[None]:
+    """A tick after each interval, until Ctrl-C.
+
+    That is raised between two ticks: in the middle of anything it may be lost, where it falls into
+    a finalizer. A second Ctrl-C, for what hangs, is raised at once.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        while not interrupted.wait(interval_s):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    raise KeyboardInterrupt
