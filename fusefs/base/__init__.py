@@ -1,1 +1,1 @@
-"""What every room may use: clock, durable small files, failpoints. Knows no other room."""
+"""What every room may use: clock, durable small files, counts, failpoints. Knows no other room."""

@@ -2,14 +2,13 @@
 
     check       the whole check and its report
     problem     what is wrong, and by which path to name it
-    probe       can the index be read at all: tried in a process of its own, which may crash
     view        the rows of a store: its last checkpoint, and what the log says since
     tables      rows as values; the ones that do not decode
     names       names, directories, link counts, the trash
     contents    extents, references of blocks, link targets, extended attributes
-    books       the index's own position and counters
+    books       the index's own position, counters and sums
     segments    do the log's records and the blocks' places verify
-    tally       counts for numbers that are dense
+    census      how many rows there are, their highest numbers, their sums
 
 Called by the CLI. Reads only; a mounted store is checked as it was when the check began: the index
 snapshot is pinned, and of a log that grows meanwhile only what was there is looked at. Each damage

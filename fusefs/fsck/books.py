@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fusefs.fsck.census import Census
 from fusefs.fsck.problem import Problem
-from fusefs.fsck.tally import Census
 from fusefs.fsck.view import View
 
 
@@ -21,9 +21,9 @@ def books(rows: View, census: Census) -> Iterator[Problem]:
         yield Problem("row", "index", f"row m counters does not decode: {error}")
         return
     for what, counted, highest in (
-        ("inode", counters.ino, census.ino),
-        ("block", counters.block, census.block),
-        ("cookie", counters.cookie, census.cookie),
+        ("inode", counters.ino, census.highest.ino),
+        ("block", counters.block, census.highest.block),
+        ("cookie", counters.cookie, census.highest.cookie),
     ):
         if counted < highest:
             message = f"{what} {counted + 1} comes next, but there are some up to {highest}"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusefs.fsck.books import books, totals_of
+from fusefs.fsck.census import Census
 from fusefs.fsck.contents import contents
 from fusefs.fsck.names import names
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.segments import Progress, blocks, list_segments, segments
 from fusefs.fsck.tables import Tables
-from fusefs.fsck.tally import Census
 from fusefs.fsck.view import View, view
 from fusefs.model import keys
 from fusefs.store import identity

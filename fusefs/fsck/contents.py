@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterator
 
+from fusefs.base.counts import Counts
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.tables import Tables
-from fusefs.fsck.tally import Tally
 from fusefs.model import keys
 from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
 from fusefs.model.inode import HAS_XATTR, Inode
@@ -13,7 +13,7 @@ from fusefs.model.inode import HAS_XATTR, Inode
 
 def contents(tables: Tables, places: Places) -> Iterator[Problem]:
     """Every misfit among extents, block rows, link targets and extended attributes."""
-    references = Tally()
+    references = Counts()
     yield from _extents(tables, places, references)
     yield from _files(tables, places)
     yield from _references(tables, references)
@@ -68,7 +68,7 @@ class _Map:
             yield f"counts {self._inode.blocks_bytes} bytes of data, has {self._data_bytes}"
 
 
-def _extents(tables: Tables, places: Places, references: Tally) -> Iterator[Problem]:
+def _extents(tables: Tables, places: Places, references: Counts) -> Iterator[Problem]:
     current: _Map | None = None
 
     def named(ino: int, messages: Iterator[str]) -> Iterator[Problem]:
@@ -103,7 +103,7 @@ def _has_extents(tables: Tables, inode: Inode) -> bool:
     return tables.has_any(keys.EXTENT + inode.ino.to_bytes(8, "big"))
 
 
-def _references(tables: Tables, references: Tally) -> Iterator[Problem]:
+def _references(tables: Tables, references: Counts) -> Iterator[Problem]:
     for number, block in tables.blocks():
         if block is not None and block.refs != references.of(number):
             message = f"counts {block.refs} references, has {references.of(number)}"

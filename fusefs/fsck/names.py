@@ -10,29 +10,27 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from fusefs.base.counts import Counts
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.tables import Tables
-from fusefs.fsck.tally import Tally
 from fusefs.model import keys
 from fusefs.model.dirent import Dirent
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
-
-_NAME_MAX = 255
-_TRASH_NAME = b".trash"
+from fusefs.tree.tree import NAME_MAX, TRASH_NAME
 
 
 @dataclass
-class _Counts:
+class _NameCounts:
     """What the names say, to be compared with what the inodes say."""
 
-    live_names: Tally = field(default_factory=Tally)
-    trash_names: Tally = field(default_factory=Tally)
-    subdirectories: Tally = field(default_factory=Tally)
+    live_names: Counts = field(default_factory=Counts)
+    trash_names: Counts = field(default_factory=Counts)
+    subdirectories: Counts = field(default_factory=Counts)
 
 
 def names(tables: Tables, places: Places) -> Iterator[Problem]:
     """Every misfit among names, inodes and entries."""
-    counts = _Counts()
+    counts = _NameCounts()
     yield from _roots(tables)
     yield from _by_name(tables, places, counts)
     yield from _listed(tables, places, counts)
@@ -48,18 +46,18 @@ def _roots(tables: Tables) -> Iterator[Problem]:
         return  # never mounted
     if not tables.has(keys.inode(ROOT_INO)):
         yield Problem("directory", "/", "the root does not exist")
-    trash = keys.name(ROOT_INO, _TRASH_NAME)
-    found = tables.dirent(ROOT_INO, _TRASH_NAME)
+    trash = keys.name(ROOT_INO, TRASH_NAME)
+    found = tables.dirent(ROOT_INO, TRASH_NAME)
     if not tables.has(trash) or (found and found != Dirent(TRASH_INO, stat.S_IFDIR, 0)):
         yield Problem("name", "/.trash", "does not lead to the trash")
 
 
-def _by_name(tables: Tables, places: Places, counts: _Counts) -> Iterator[Problem]:
+def _by_name(tables: Tables, places: Places, counts: _NameCounts) -> Iterator[Problem]:
     last, wrong_parent = -1, ""
     for parent, name, found in tables.names():
         if parent != last:
             last, wrong_parent = parent, _wrong_parent(tables, parent)
-        if (parent, name, found.ino) == (ROOT_INO, _TRASH_NAME, TRASH_INO):
+        if (parent, name, found.ino) == (ROOT_INO, TRASH_NAME, TRASH_INO):
             continue  # the one name that is not listed and not counted
         for kind, message in _misfits(tables, parent, name, found):
             yield Problem(kind, places.named(parent, name), message)
@@ -68,7 +66,7 @@ def _by_name(tables: Tables, places: Places, counts: _Counts) -> Iterator[Proble
         _count(tables, counts, parent, found)
 
 
-def _count(tables: Tables, counts: _Counts, parent: int, found: Dirent) -> None:
+def _count(tables: Tables, counts: _NameCounts, parent: int, found: Dirent) -> None:
     is_dir = found.kind == stat.S_IFDIR
     if is_dir:
         counts.subdirectories.add(parent)
@@ -90,7 +88,7 @@ def _wrong_parent(tables: Tables, parent: int) -> str:
 
 def _misfits(tables: Tables, parent: int, name: bytes, found: Dirent) -> Iterator[tuple[str, str]]:
     """(kind, message) of what is wrong with one name."""
-    if not 0 < len(name) <= _NAME_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
+    if not 0 < len(name) <= NAME_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
         yield "name", "is no name that a file can have"
     listed = tables.listed(parent, found.cookie)
     if listed != (found.ino, found.kind, name) and (
@@ -117,7 +115,7 @@ def _misplaced(tables: Tables, parent: int, name: bytes, inode: Inode) -> Iterat
         yield "trash", "is marked as a part of the trash, and lies outside of it"
 
 
-def _listed(tables: Tables, places: Places, counts: _Counts) -> Iterator[Problem]:
+def _listed(tables: Tables, places: Places, counts: _NameCounts) -> Iterator[Problem]:
     for parent, cookie, ino, kind, name in tables.listing():
         by_name = tables.dirent(parent, name)
         if by_name is None and tables.has(keys.name(parent, name)):
@@ -156,7 +154,7 @@ def _entries(tables: Tables) -> Iterator[Problem]:
             yield Problem("trash", where, message)
 
 
-def _inodes(tables: Tables, places: Places, counts: _Counts) -> Iterator[Problem]:
+def _inodes(tables: Tables, places: Places, counts: _NameCounts) -> Iterator[Problem]:
     for inode in tables.inodes():
         ino = inode.ino
         live, trashed = counts.live_names.of(ino), counts.trash_names.of(ino)

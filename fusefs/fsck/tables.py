@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fusefs.fsck.tally import Census
+from fusefs.fsck.census import Census
 from fusefs.fsck.view import Rows
 from fusefs.model import dirent, entry, extent, keys
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, RAW, Block
@@ -19,11 +19,11 @@ from fusefs.model.entry import Entry
 from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
 from fusefs.model.inode import Inode
 from fusefs.store import format
+from fusefs.tree.tree import NAME_MAX
 
 #: What decoding a row may raise.
 UNDECODABLE = (struct.error, ValueError, msgspec.MsgspecError)
 
-_NAME_MAX = 255
 _NUMBER_MAX = 1 << 63
 _FIRST_PAYLOAD = format.HEADER_SIZE + format.BLOCK_OVERHEAD
 
@@ -172,7 +172,7 @@ def _name(key: bytes, row: bytes) -> Dirent:
 def _order(key: bytes, row: bytes) -> tuple[int, int, bytes]:
     _two_numbers(key)
     ino, kind, name = dirent.unpack_listed(row)
-    if not 0 < len(name) <= _NAME_MAX:
+    if not 0 < len(name) <= NAME_MAX:
         raise ValueError(f"its name has {len(name)} bytes")
     return ino, kind, name
 

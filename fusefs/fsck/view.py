@@ -15,7 +15,6 @@ from typing import Protocol
 import msgspec
 
 from fusefs.errors import StoreDamaged
-from fusefs.model import keys
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
 from fusefs.store.index import Index
@@ -108,12 +107,7 @@ class View:
         book = self._index.book("counters")
         counters = msgspec.msgpack.decode(book, type=Counters) if book else Counters()
         for key in self._newer:
-            if key[:1] == keys.INODE:
-                counters.ino = max(counters.ino, keys.number(key))
-            elif key[:1] == keys.BLOCK:
-                counters.block = max(counters.block, keys.number(key))
-            elif key[:1] == keys.ORDER:
-                counters.cookie = max(counters.cookie, keys.second(key))
+            counters.take(key)
         return counters
 
     def totals(self) -> Totals:

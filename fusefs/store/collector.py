@@ -50,7 +50,6 @@ class Held(NamedTuple):
     """A block as a segment holds it: `offset` of its payload."""
 
     number: int
-    codec: int
     offset: int
     payload: memoryview
 
@@ -97,7 +96,7 @@ class Collector:
             elif record.kind == format.BLOCK:
                 block, _, _, payload = format.unpack_block(record.body)
                 offset = record.start + format.BLOCK_OVERHEAD
-                held.append(Held(block, record.codec, offset, payload))
+                held.append(Held(block, offset, payload))
         return held
 
     def move(self, segment: int, held: list[Held]) -> int:

@@ -55,6 +55,16 @@ class Counters(msgspec.Struct):
     block: int = 0
     cookie: int = 3  # up to 3: those of ., .. and .trash
 
+    def take(self, key: bytes) -> None:
+        """The number in `key`, if it has one of these, is given out."""
+        table = key[:1]
+        if table == keys.INODE:
+            self.ino = max(self.ino, keys.number(key))
+        elif table == keys.BLOCK:
+            self.block = max(self.block, keys.number(key))
+        elif table == keys.ORDER:
+            self.cookie = max(self.cookie, keys.second(key))
+
 
 @dataclass(frozen=True)
 class StoreStatistics:
@@ -523,14 +533,7 @@ class Store:
         return done
 
     def _apply_replayed(self, rows: dict[bytes, bytes | None]) -> None:
-        counters = self.counters
         for key in rows:
-            table = key[:1]
-            if table == keys.INODE:
-                counters.ino = max(counters.ino, keys.number(key))
-            elif table == keys.BLOCK:
-                counters.block = max(counters.block, keys.number(key))
-            elif table == keys.ORDER:
-                counters.cookie = max(counters.cookie, keys.second(key))
+            self.counters.take(key)
         self._account(rows)
         self._index.apply(rows)

@@ -15,6 +15,7 @@ from errno import (
     ENAMETOOLONG,
     ENODATA,
     ENOENT,
+    ENOSPC,
     ENOTDIR,
     ENOTEMPTY,
     EPERM,
@@ -563,7 +564,7 @@ class Tree:
         if len(name) > NAME_MAX:
             raise Refused(ERANGE)
         if len(value) > XATTR_SIZE_MAX:
-            raise Refused(28)
+            raise Refused(ENOSPC)
         inode = self.inode(ino)
         with self.act() as act:
             act.change(inode)

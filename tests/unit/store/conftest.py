@@ -12,11 +12,6 @@ from tests.unit.clocks import ManualClock
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 def path(tmp_path: Path, clock: ManualClock) -> Path:
     """A new store."""
     Store.init(tmp_path / "store", StoreOptions(), clock=clock)
