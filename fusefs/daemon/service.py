@@ -17,7 +17,7 @@ from fusefs.model.extent import HOLE
 from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
 from fusefs.store import format
 from fusefs.trash.restore import Restorer
-from fusefs.tree.tree import Caller
+from fusefs.tree.removal import Caller
 
 Record = dict[str, Any]
 
@@ -118,7 +118,7 @@ class Service:
             "changed": _utc(inode.ctime),
             "accessed": _utc(inode.atime),
             "created": _utc(inode.btime),
-            "xattrs": [os.fsdecode(name) for name in tree.list_xattr(inode.ino)],
+            "xattrs": [os.fsdecode(name) for name in tree.xattrs.names(inode.ino)],
             "extents": extents,
         }
 

@@ -11,7 +11,8 @@ from fusefs.model import extent, keys
 from fusefs.model.extent import HOLE, Extent
 from fusefs.model.inode import Inode
 from fusefs.store.store import Store
-from fusefs.tree.tree import Act, Tree
+from fusefs.tree.act import Act
+from fusefs.tree.tree import Tree
 
 #: Extents that one act takes away at most: keeps a batch small and the loop free.
 _STEP = 500

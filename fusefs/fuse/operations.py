@@ -27,7 +27,8 @@ from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 from fusefs.tree import acl
-from fusefs.tree.tree import SET_ID, TRASH_NAME, Caller, Tree
+from fusefs.tree.removal import Caller
+from fusefs.tree.tree import SET_ID, TRASH_NAME, Tree
 
 KEEP_S = 86400
 _BLOCK_UNIT = 512
@@ -297,11 +298,11 @@ class Operations(pyfuse3.Operations):
     @_answer
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         self._check_xattr_name(name)
-        return self._tree.get_xattr(inode, name)
+        return self._tree.xattrs.get(inode, name)
 
     @_answer
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
-        names = self._tree.list_xattr(inode)
+        names = self._tree.xattrs.names(inode)
         if ctx.uid == 0:
             return names
         return [name for name in names if not name.startswith(_TRUSTED)]
@@ -310,13 +311,13 @@ class Operations(pyfuse3.Operations):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
-        self._tree.set_xattr(inode, name, value)
+        self._tree.xattrs.set(inode, name, value)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
-        self._tree.remove_xattr(inode, name)
+        self._tree.xattrs.remove(inode, name)
 
     def _check_xattr_name(self, name: bytes) -> None:
         """Refuse what is in no namespace of xattr(7)."""

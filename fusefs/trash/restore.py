@@ -10,7 +10,8 @@ from fusefs.errors import NoSuchEntry, NotPermitted, Refused, TargetExists
 from fusefs.model.entry import Entry
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.trash.trash import Trash
-from fusefs.tree.tree import TRASH_NAME, Caller, Tree
+from fusefs.tree.removal import Caller
+from fusefs.tree.tree import TRASH_NAME, Tree
 
 
 class Restorer:
@@ -130,7 +131,7 @@ class Restorer:
             with self._tree.act() as act:
                 act.change(made)
                 made.uid, made.gid, made.mode = model.uid, model.gid, model.mode
-                self._tree.copy_xattrs(act, model, made)
+                self._tree.xattrs.copy(act, model, made)
         self.appeared.append((above.ino, name))
         return made
 

@@ -21,7 +21,9 @@ from fusefs.errors import StoreDamaged
 from fusefs.model import dirent, entry, keys
 from fusefs.model.entry import Entry, State
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
-from fusefs.tree.tree import NAME_MAX, Act, Removed, Tree
+from fusefs.tree.act import Act
+from fusefs.tree.removal import Removed
+from fusefs.tree.tree import NAME_MAX, Tree
 
 #: Entries that one act converts when a directory is taken back: bounds the batch to some MiB.
 _STEP = 5000
@@ -150,7 +152,7 @@ class Trash:
             mirror = self._make_mirror(act, above, name, live)
         if live.nlink == 0:  # it goes now: its last attributes count
             mirror.mode, mirror.uid, mirror.gid = live.mode, live.uid, live.gid
-            self._tree.copy_xattrs(act, live, mirror)
+            self._tree.xattrs.copy(act, live, mirror)
         return mirror
 
     def _make_mirror(self, act: Act, above: Inode, name: bytes, live: Inode) -> Inode:
@@ -164,7 +166,7 @@ class Trash:
         if live.ino == ROOT_INO:
             mirror.mode = stat.S_IFDIR | 0o755
         mirror.atime, mirror.mtime = live.atime, live.mtime
-        self._tree.copy_xattrs(act, live, mirror)
+        self._tree.xattrs.copy(act, live, mirror)
         self._tree.put_name(act, above, name, mirror)
         act.change(above, mirror)
         above.nlink += 1

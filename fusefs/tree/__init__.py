@@ -1,6 +1,9 @@
 """Names, inodes, attributes, extended attributes, directories: everything but contents.
 
-    tree        the operations, each one batch; what a removed name becomes is decided above
+    tree        the operations on names and attributes, each one act
+    xattrs      extended attributes, and the ACLs among them
+    removal     what becomes of an object that lost a name: the seam; it is decided above
+    act         a batch that knows the inodes which it changes
     inodes      the inodes in use, one object each
     acl         POSIX ACLs in their extended-attribute form
 

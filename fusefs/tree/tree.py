@@ -8,42 +8,22 @@ orphan table remembers it over a crash.
 
 import stat
 from collections.abc import Iterator
-from errno import (
-    EEXIST,
-    EINVAL,
-    EISDIR,
-    ENAMETOOLONG,
-    ENODATA,
-    ENOENT,
-    ENOSPC,
-    ENOTDIR,
-    ENOTEMPTY,
-    EPERM,
-    ERANGE,
-)
+from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
 from itertools import islice
-from typing import NamedTuple, Protocol
 
 from fusefs.errors import Refused
 from fusefs.model import dirent, keys
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import Cause
-from fusefs.model.inode import (
-    HAS_XATTR,
-    IN_TRASH,
-    ROOT_INO,
-    TIME_LIMIT_NS,
-    TRASH_INO,
-    Inode,
-)
-from fusefs.store.index import Batch
+from fusefs.model.inode import IN_TRASH, ROOT_INO, TIME_LIMIT_NS, TRASH_INO, Inode
 from fusefs.store.store import Store
-from fusefs.tree import acl
+from fusefs.tree.act import Act
 from fusefs.tree.inodes import Inodes
+from fusefs.tree.removal import Caller, Free, Removal, Removed
+from fusefs.tree.xattrs import Xattrs
 
 TRASH_NAME = b".trash"
 NAME_MAX = 255
-XATTR_SIZE_MAX = 64 << 10
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -54,109 +34,6 @@ SET_ID = stat.S_ISUID | stat.S_ISGID
 _RELATIME_NS = 24 * 3600 * 10**9
 
 
-class Caller(NamedTuple):
-    """Who makes a system call."""
-
-    uid: int
-    gid: int
-    pid: int
-
-
-class Removed(NamedTuple):
-    """A name that an act takes away: `inode` lost the name `name` in `parent`."""
-
-    parent: Inode
-    name: bytes
-    inode: Inode
-    cause: Cause
-    caller: Caller
-
-
-class Act(Batch):
-    """A batch that knows which inodes it changes: ``with tree.act() as act``.
-
-    Left without an error it is committed with the rows of the changed inodes; any error leaves
-    store and inodes as they were.
-    """
-
-    __slots__ = ("_changed", "_noted", "_tree")
-
-    def __init__(self, tree: "Tree") -> None:
-        self._tree = tree
-        self._changed: dict[int, Inode] = {}
-        self._noted: dict[int, tuple[int, ...]] = {}  # what only memory knew of them
-        self.rows = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        return self.rows[key] if key in self.rows else self._tree.store.get(key)
-
-    def change(self, *inodes: Inode) -> None:
-        """Say that the act is going to change these inodes."""
-        pinned = self._tree.inodes.pinned
-        for inode in inodes:
-            if inode.ino in pinned and inode.ino not in self._changed:
-                self._noted[inode.ino] = inode.fields()
-            self._changed[inode.ino] = inode
-
-    def __enter__(self) -> "Act":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._undo()
-            return
-        try:
-            for inode in self._changed.values():
-                self.rows[keys.inode(inode.ino)] = inode.pack()
-            self._tree.store.commit(self)
-        except BaseException:
-            self._undo()
-            raise
-
-    def _undo(self) -> None:
-        for inode in self._changed.values():
-            noted = self._noted.get(inode.ino)
-            if noted is not None:
-                inode.set_fields(noted)
-            else:
-                self._tree.inodes.reload(inode)
-
-
-class Removal(Protocol):
-    """What becomes of an object that lost a name."""
-
-    def removed(self, act: Act, what: Removed) -> None:
-        """Called inside the act, after the name's rows were deleted and `nlink` was lowered."""
-
-    def left_trash(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        """Called inside the act that renames `name` out of the directory `parent` of the trash."""
-
-    def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        """Called inside the act that deletes `name` from the directory `parent` of the trash."""
-
-    def directory_moved(self) -> None:
-        """Called after a live directory was renamed: paths have changed."""
-
-
-class Free:
-    """A removal without trash: what lost its last name is freed."""
-
-    def __init__(self, tree: "Tree") -> None:
-        self._tree = tree
-
-    def removed(self, act: Act, what: Removed) -> None:
-        self._tree.free_if_unnamed(act, what.inode)
-
-    def left_trash(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        """Never called: nothing is in the trash."""
-
-    def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        """Never called: nothing is in the trash."""
-
-    def directory_moved(self) -> None:
-        """Keeps no paths."""
-
-
 class Tree:
     """The tree of a store. Call `format` once on a new one."""
 
@@ -164,7 +41,8 @@ class Tree:
         self.store = store
         self.inodes = Inodes(store)
         self.inode = self.inodes.get
-        self.removal: Removal = Free(self)
+        self.xattrs = Xattrs(store, self.inodes)
+        self.removal: Removal = Free(self.free_if_unnamed)
         self._noatime = noatime
 
     def format(self, uid: int, gid: int) -> None:
@@ -181,7 +59,7 @@ class Tree:
             act.put(keys.name(ROOT_INO, TRASH_NAME), dirent.pack(trash))
 
     def act(self) -> Act:
-        return Act(self)
+        return Act(self.store, self.inodes)
 
     # -- looking
 
@@ -283,8 +161,8 @@ class Tree:
             if target is not None:
                 act.put(keys.link(inode.ino), target)
                 inode.size = inode.stored_size = len(target)
-            elif parent.flags & HAS_XATTR:
-                self._inherit_acl(act, parent, inode)
+            else:
+                self.xattrs.inherit(act, parent, inode)
             self.put_name(act, parent, name, inode)
             if is_dir:
                 parent.nlink += 1
@@ -492,7 +370,7 @@ class Tree:
             act.change(inode)
             if mode is not None:
                 inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(mode)
-                self._chmod_acl(act, inode)
+                self.xattrs.chmod(act, inode)
             if uid is not None:
                 inode.uid = uid
             if gid is not None:
@@ -542,88 +420,6 @@ class Tree:
                 act.change(*part)
             for inode in part:
                 self.inodes.unpin(inode)
-
-    # -- extended attributes
-
-    def get_xattr(self, ino: int, name: bytes) -> bytes:
-        """Raises Refused: ENODATA."""
-        inode = self.inode(ino)
-        value = self.store.get(keys.xattr(ino, name)) if inode.flags & HAS_XATTR else None
-        if value is None:
-            raise Refused(ENODATA)
-        return value
-
-    def list_xattr(self, ino: int) -> list[bytes]:
-        if not self.inode(ino).flags & HAS_XATTR:
-            return []
-        return [key[9:] for key, _ in self.store.scan(keys.XATTR + ino.to_bytes(8, "big"))]
-
-    def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
-        """Raises Refused: ERANGE (name), ENOSPC (value too large), EINVAL (not an ACL)."""
-        self.store.space.admit_name()
-        if len(name) > NAME_MAX:
-            raise Refused(ERANGE)
-        if len(value) > XATTR_SIZE_MAX:
-            raise Refused(ENOSPC)
-        inode = self.inode(ino)
-        with self.act() as act:
-            act.change(inode)
-            if name in (acl.ACCESS, acl.DEFAULT):
-                self._set_acl(act, inode, name, value)
-            else:
-                act.put(keys.xattr(ino, name), value)
-            inode.flags |= HAS_XATTR
-            inode.ctime = self.store.clock.time_ns()
-
-    def remove_xattr(self, ino: int, name: bytes) -> None:
-        """Raises Refused: ENODATA."""
-        self.get_xattr(ino, name)
-        inode = self.inode(ino)
-        is_last = self.list_xattr(ino) == [name]
-        with self.act() as act:
-            act.change(inode)
-            act.delete(keys.xattr(ino, name))
-            if is_last:
-                inode.flags &= ~HAS_XATTR
-            inode.ctime = self.store.clock.time_ns()
-
-    def copy_xattrs(self, act: Act, source: Inode, target: Inode) -> None:
-        """Give `target` the extended attributes of `source`."""
-        for name in self.list_xattr(source.ino):
-            act.put(keys.xattr(target.ino, name), self.get_xattr(source.ino, name))
-            target.flags |= HAS_XATTR
-
-    def _set_acl(self, act: Act, inode: Inode, name: bytes, value: bytes) -> None:
-        try:
-            entries = acl.unpack(value)
-        except ValueError as error:
-            raise Refused(EINVAL, str(error)) from error
-        if name == acl.ACCESS:
-            inode.mode = inode.mode & ~0o777 | acl.permission_bits(entries)
-            if acl.is_minimal(entries):
-                act.delete(keys.xattr(inode.ino, name))
-                return
-        act.put(keys.xattr(inode.ino, name), value)
-
-    def _chmod_acl(self, act: Act, inode: Inode) -> None:
-        if inode.flags & HAS_XATTR:
-            value = self.store.get(keys.xattr(inode.ino, acl.ACCESS))
-            if value is not None:
-                changed = acl.with_mode(acl.unpack(value), inode.mode)
-                act.put(keys.xattr(inode.ino, acl.ACCESS), acl.pack(changed))
-
-    def _inherit_acl(self, act: Act, parent: Inode, inode: Inode) -> None:
-        value = self.store.get(keys.xattr(parent.ino, acl.DEFAULT))
-        if value is None:
-            return
-        entries = acl.inherit(acl.unpack(value), inode.mode)
-        inode.mode = inode.mode & ~0o777 | acl.permission_bits(entries)
-        if not acl.is_minimal(entries):
-            act.put(keys.xattr(inode.ino, acl.ACCESS), acl.pack(entries))
-            inode.flags |= HAS_XATTR
-        if inode.is_dir:
-            act.put(keys.xattr(inode.ino, acl.DEFAULT), value)
-            inode.flags |= HAS_XATTR
 
     # -- pieces
 

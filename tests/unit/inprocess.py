@@ -15,7 +15,8 @@ from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
 from fusefs.store.store import Store
 from fusefs.trash.restore import Restorer
-from fusefs.tree.tree import SET_ID, Caller
+from fusefs.tree.removal import Caller
+from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
 
 ROOT_USER = Caller(0, 0, 0)

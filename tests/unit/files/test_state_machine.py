@@ -217,11 +217,11 @@ class FilesystemMachine(RuleBasedStateMachine):
             return
         ino = self.fs.at(path).ino
         if value is not None:
-            self.fs.tree.set_xattr(ino, name, value)
+            self.fs.tree.xattrs.set(ino, name, value)
             file.xattrs[name] = value
         else:
             problem = 0 if name in file.xattrs else errno.ENODATA
-            if self.expect(problem, lambda: self.fs.tree.remove_xattr(ino, name)):
+            if self.expect(problem, lambda: self.fs.tree.xattrs.remove(ino, name)):
                 del file.xattrs[name]
 
     # -- trash
@@ -332,7 +332,9 @@ class FilesystemMachine(RuleBasedStateMachine):
         assert inode.nlink == len(names)
         assert inode.trash_names == len([one for _, one in self.removed if one is file])
         assert inode.size == len(file.content)
-        xattrs = {name: self.fs.tree.get_xattr(ino, name) for name in self.fs.tree.list_xattr(ino)}
+        xattrs = {
+            name: self.fs.tree.xattrs.get(ino, name) for name in self.fs.tree.xattrs.names(ino)
+        }
         assert xattrs == file.xattrs
 
 

@@ -37,7 +37,7 @@ def build(path: Path) -> None:
     fs.link(b"docs/sub/b", b"docs/twice")
     fs.make(b"link", SYMLINK, target=b"docs/a.txt")
     fs.make(b"empty")
-    fs.tree.set_xattr(EMPTY, b"user.note", b"mine")
+    fs.tree.xattrs.set(EMPTY, b"user.note", b"mine")
     fs.store.seal()
     fs.write(b"old", b"removed")
     fs.unlink(b"old")

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from fusefs.errors import NoSuchEntry, NotPermitted, TargetExists
-from fusefs.tree.tree import Caller
+from fusefs.tree.removal import Caller
 from tests.unit import invariants
 from tests.unit.inprocess import InProcess
 
@@ -27,7 +27,7 @@ def a_project(fs: InProcess) -> dict[bytes, bytes | None]:
     fs.mkdir(b"home/proj", 0o2750)
     fs.mkdir(b"home/proj/src", 0o700)
     fs.tree.set_attributes(fs.at(b"home/proj"), fs.caller, uid=7, gid=8)
-    fs.tree.set_xattr(fs.at(b"home/proj").ino, b"user.a", b"1")
+    fs.tree.xattrs.set(fs.at(b"home/proj").ino, b"user.a", b"1")
     fs.write(b"home/proj/readme", b"read me")
     fs.write(b"home/proj/src/main", b"main")
     return fs.tree_below(b"home/proj")
@@ -105,7 +105,7 @@ def test_parents_that_are_gone_are_made_again_as_they_were(fs: InProcess) -> Non
         assert stat.S_IMODE(fs.at(path).mode) == mode
     proj = fs.at(b"home/proj")
     assert (proj.uid, proj.gid) == (7, 8)
-    assert fs.tree.get_xattr(proj.ino, b"user.a") == b"1"
+    assert fs.tree.xattrs.get(proj.ino, b"user.a") == b"1"
     invariants.check(fs.store)
 
 

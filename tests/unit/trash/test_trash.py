@@ -11,7 +11,8 @@ from fusefs.errors import DiskFull, Refused
 from fusefs.model import keys
 from fusefs.model.entry import Cause, Entry, State
 from fusefs.model.inode import ROOT_INO
-from fusefs.tree.tree import RENAME_EXCHANGE, Caller
+from fusefs.tree.removal import Caller
+from fusefs.tree.tree import RENAME_EXCHANGE
 from tests.unit import invariants
 from tests.unit.inprocess import REGULAR, SYMLINK, InProcess
 
@@ -33,7 +34,7 @@ def test_an_unlinked_file_stands_in_the_trash_with_all_it_had(fs: InProcess) -> 
     fs.write(b"docs/a.txt", b"content")
     inode = fs.at(b"docs/a.txt")
     fs.tree.set_attributes(inode, fs.caller, mode=0o640, uid=7, gid=8, mtime=5)
-    fs.tree.set_xattr(inode.ino, b"user.note", b"mine")
+    fs.tree.xattrs.set(inode.ino, b"user.note", b"mine")
     fs.caller = Caller(7, 8, 1)
     fs.clock.advance(3)
     fs.unlink(b"docs/a.txt")
@@ -43,7 +44,7 @@ def test_an_unlinked_file_stands_in_the_trash_with_all_it_had(fs: InProcess) -> 
     found = fs.at(HOUR + b"/docs/a.txt")
     assert (found.ino, found.uid, found.gid, found.mtime) == (inode.ino, 7, 8, 5)
     assert stat.S_IMODE(found.mode) == 0o640
-    assert fs.tree.get_xattr(found.ino, b"user.note") == b"mine"
+    assert fs.tree.xattrs.get(found.ino, b"user.note") == b"mine"
     (entry,) = entries(fs)
     assert (entry.origin, entry.uid, entry.cause) == (b"docs/a.txt", 7, Cause.UNLINK)
     assert entry.state is State.PENDING
@@ -93,7 +94,7 @@ def test_a_removed_tree_stands_in_the_trash_as_it_was(fs: InProcess) -> None:
     fs.mkdir(b"proj/src", 0o2711)
     fs.mkdir(b"proj/empty", 0o700)
     fs.tree.set_attributes(fs.at(b"proj/src"), fs.caller, uid=7, gid=8)
-    fs.tree.set_xattr(fs.at(b"proj/src").ino, b"user.a", b"1")
+    fs.tree.xattrs.set(fs.at(b"proj/src").ino, b"user.a", b"1")
     fs.write(b"proj/src/main.c", b"int main;")
     for act, path in (
         (fs.unlink, b"proj/src/main.c"),
@@ -114,7 +115,7 @@ def test_a_removed_tree_stands_in_the_trash_as_it_was(fs: InProcess) -> None:
         assert stat.S_IMODE(fs.at(proj + path).mode) == mode
     source = fs.at(proj + b"/src")
     assert (source.uid, source.gid) == (7, 8)
-    assert fs.tree.get_xattr(source.ino, b"user.a") == b"1"
+    assert fs.tree.xattrs.get(source.ino, b"user.a") == b"1"
 
 
 def test_the_mirror_has_the_last_attributes_of_its_directory(fs: InProcess) -> None:
@@ -123,11 +124,11 @@ def test_the_mirror_has_the_last_attributes_of_its_directory(fs: InProcess) -> N
     fs.unlink(b"dir/file")
     directory = fs.at(b"dir")
     fs.tree.set_attributes(directory, fs.caller, mode=0o555, uid=7)
-    fs.tree.set_xattr(directory.ino, b"user.late", b"1")
+    fs.tree.xattrs.set(directory.ino, b"user.late", b"1")
     fs.rmdir(b"dir")
     mirror = fs.at(HOUR + b"/dir")
     assert (stat.S_IMODE(mirror.mode), mirror.uid) == (0o555, 7)
-    assert fs.tree.get_xattr(mirror.ino, b"user.late") == b"1"
+    assert fs.tree.xattrs.get(mirror.ino, b"user.late") == b"1"
 
 
 def test_a_private_directory_is_private_in_the_trash(fs: InProcess) -> None:

@@ -10,7 +10,8 @@ from fusefs.base import failpoints
 from fusefs.errors import DiskFull, FusefsError, Refused
 from fusefs.model import keys
 from fusefs.model.inode import TIME_LIMIT_NS, Inode
-from fusefs.tree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, Caller
+from fusefs.tree.removal import Caller
+from fusefs.tree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from tests.unit import invariants
 from tests.unit.inprocess import DIRECTORY, REGULAR, SYMLINK, InProcess
 
@@ -373,8 +374,8 @@ def test_the_trash_is_found_by_name_and_not_listed(fs: InProcess) -> None:
         lambda fs: fs.rename(b"dir/sub", b"empty"),
         lambda fs: fs.rename(b"file", b"dir/sub", RENAME_EXCHANGE),
         lambda fs: fs.tree.set_attributes(fs.at(b"file"), fs.caller, mode=0o4700, uid=9),
-        lambda fs: fs.tree.set_xattr(fs.at(b"file").ino, b"user.a", b"1"),
-        lambda fs: fs.tree.remove_xattr(fs.at(b"other").ino, b"user.b"),
+        lambda fs: fs.tree.xattrs.set(fs.at(b"file").ino, b"user.a", b"1"),
+        lambda fs: fs.tree.xattrs.remove(fs.at(b"other").ino, b"user.b"),
         lambda fs: fs.truncate(b"other", 3),
         lambda fs: fs.truncate(b"other", 3_000_000),
         lambda fs: fs.restorer().restore(b"gone/deep"),
@@ -389,7 +390,7 @@ def test_an_act_that_the_full_disk_refuses_leaves_everything_as_it_was(
     fs.write(b"other", b"content")
     fs.write(b"gone/deep", b"removed")
     fs.unlink(b"gone/deep")
-    fs.tree.set_xattr(fs.at(b"other").ino, b"user.b", b"2")
+    fs.tree.xattrs.set(fs.at(b"other").ino, b"user.b", b"2")
     paths = (b"", b"dir", b"dir/sub", b"empty", b"file", b"other", b".trash")
     fs.files.flush_all()
     before = {path: state(fs.at(path)) for path in paths}
@@ -440,7 +441,7 @@ def test_a_name_is_refused_before_data_may_not_be_removed(
     for act in (
         lambda: fs.make(b"x"),
         lambda: fs.link(b"file", b"x"),
-        lambda: fs.tree.set_xattr(fs.at(b"file").ino, b"user.a", b""),
+        lambda: fs.tree.xattrs.set(fs.at(b"file").ino, b"user.a", b""),
     ):
         with pytest.raises(FusefsError):
             act()

@@ -38,23 +38,23 @@ def test_attributes_come_back_and_survive(fs: InProcess) -> None:
         b"trusted." + b"n" * 247: b"x" * (64 << 10),
     }
     for name, value in values.items():
-        fs.tree.set_xattr(ino, name, value)
-    fs.tree.set_xattr(ino, b"user.a", b"other")
+        fs.tree.xattrs.set(ino, name, value)
+    fs.tree.xattrs.set(ino, b"user.a", b"other")
     values[b"user.a"] = b"other"
     fs.crash()
-    assert {name: fs.tree.get_xattr(ino, name) for name in fs.tree.list_xattr(ino)} == values
+    assert {name: fs.tree.xattrs.get(ino, name) for name in fs.tree.xattrs.names(ino)} == values
 
 
 def test_removing_the_last_one_leaves_none(fs: InProcess) -> None:
     ino = fs.make(b"file").ino
-    fs.tree.set_xattr(ino, b"user.a", b"1")
-    fs.tree.set_xattr(ino, b"user.b", b"2")
-    fs.tree.remove_xattr(ino, b"user.a")
-    assert fs.tree.list_xattr(ino) == [b"user.b"]
-    fs.tree.remove_xattr(ino, b"user.b")
-    assert fs.tree.list_xattr(ino) == []
+    fs.tree.xattrs.set(ino, b"user.a", b"1")
+    fs.tree.xattrs.set(ino, b"user.b", b"2")
+    fs.tree.xattrs.remove(ino, b"user.a")
+    assert fs.tree.xattrs.names(ino) == [b"user.b"]
+    fs.tree.xattrs.remove(ino, b"user.b")
+    assert fs.tree.xattrs.names(ino) == []
     with pytest.raises(Refused) as caught:
-        fs.tree.get_xattr(ino, b"user.b")
+        fs.tree.xattrs.get(ino, b"user.b")
     assert caught.value.errno == errno.ENODATA
 
 
@@ -73,25 +73,25 @@ def test_what_is_no_attribute_is_refused(
 ) -> None:
     ino = fs.mkdir(b"dir").ino
     with pytest.raises(Refused) as caught:
-        fs.tree.set_xattr(ino, name, value)
+        fs.tree.xattrs.set(ino, name, value)
     assert caught.value.errno == expected
-    assert fs.tree.list_xattr(ino) == []
+    assert fs.tree.xattrs.names(ino) == []
 
 
 def test_removing_what_is_not_there_is_refused(fs: InProcess) -> None:
     ino = fs.make(b"file").ino
     for _ in range(2):
         with pytest.raises(Refused) as caught:
-            fs.tree.remove_xattr(ino, b"user.a")
+            fs.tree.xattrs.remove(ino, b"user.a")
         assert caught.value.errno == errno.ENODATA
-        fs.tree.set_xattr(ino, b"user.other", b"")
+        fs.tree.xattrs.set(ino, b"user.other", b"")
 
 
 def test_attributes_change_ctime(fs: InProcess) -> None:
     inode = fs.make(b"file")
     for act in (
-        lambda: fs.tree.set_xattr(inode.ino, b"user.a", b"1"),
-        lambda: fs.tree.remove_xattr(inode.ino, b"user.a"),
+        lambda: fs.tree.xattrs.set(inode.ino, b"user.a", b"1"),
+        lambda: fs.tree.xattrs.remove(inode.ino, b"user.a"),
     ):
         fs.clock.advance(1)
         act()
@@ -102,61 +102,61 @@ def test_attributes_change_ctime(fs: InProcess) -> None:
 def test_an_access_acl_sets_the_mode_with_its_mask_as_the_group(fs: InProcess) -> None:
     ino = fs.make(b"file").ino
     value = an_acl(7, 5, 1, mask=6, u1000=7)
-    fs.tree.set_xattr(ino, acl.ACCESS, value)
+    fs.tree.xattrs.set(ino, acl.ACCESS, value)
     assert permissions(fs, b"file") == 0o761
-    assert fs.tree.get_xattr(ino, acl.ACCESS) == value
+    assert fs.tree.xattrs.get(ino, acl.ACCESS) == value
 
 
 def test_an_acl_that_says_what_the_mode_says_is_not_kept(fs: InProcess) -> None:
     ino = fs.make(b"file").ino
-    fs.tree.set_xattr(ino, acl.ACCESS, an_acl(7, 5, 1, mask=6, u1000=7))
-    fs.tree.set_xattr(ino, acl.ACCESS, an_acl(6, 4, 0))
+    fs.tree.xattrs.set(ino, acl.ACCESS, an_acl(7, 5, 1, mask=6, u1000=7))
+    fs.tree.xattrs.set(ino, acl.ACCESS, an_acl(6, 4, 0))
     assert permissions(fs, b"file") == 0o640
-    assert acl.ACCESS not in fs.tree.list_xattr(ino)
+    assert acl.ACCESS not in fs.tree.xattrs.names(ino)
 
 
 def test_chmod_changes_the_mask_and_not_the_group_entry(fs: InProcess) -> None:
     inode = fs.make(b"file")
-    fs.tree.set_xattr(inode.ino, acl.ACCESS, an_acl(7, 5, 1, mask=6, u1000=7))
+    fs.tree.xattrs.set(inode.ino, acl.ACCESS, an_acl(7, 5, 1, mask=6, u1000=7))
     fs.tree.set_attributes(inode, fs.caller, mode=0o4640)
-    assert fs.tree.get_xattr(inode.ino, acl.ACCESS) == an_acl(6, 5, 0, mask=4, u1000=7)
+    assert fs.tree.xattrs.get(inode.ino, acl.ACCESS) == an_acl(6, 5, 0, mask=4, u1000=7)
     assert permissions(fs, b"file") == 0o4640
 
 
 def test_setting_an_acl_keeps_the_set_id_bits(fs: InProcess) -> None:
     inode = fs.make(b"file", stat.S_IFREG | 0o4755)
-    fs.tree.set_xattr(inode.ino, acl.ACCESS, an_acl(7, 0, 0))
+    fs.tree.xattrs.set(inode.ino, acl.ACCESS, an_acl(7, 0, 0))
     assert permissions(fs, b"file") == 0o4700
 
 
 def test_a_default_acl_is_inherited_and_limited_by_the_mode(fs: InProcess) -> None:
     fs.mkdir(b"dir")
     default = an_acl(7, 5, 5, mask=7, u1000=7, g50=3)
-    fs.tree.set_xattr(fs.at(b"dir").ino, acl.DEFAULT, default)
+    fs.tree.xattrs.set(fs.at(b"dir").ino, acl.DEFAULT, default)
     assert permissions(fs, b"dir") == 0o755
     file = fs.make(b"dir/file", stat.S_IFREG | 0o640)
     assert permissions(fs, b"dir/file") == 0o640
-    assert fs.tree.get_xattr(file.ino, acl.ACCESS) == an_acl(6, 5, 0, mask=4, u1000=7, g50=3)
-    assert acl.DEFAULT not in fs.tree.list_xattr(file.ino)
+    assert fs.tree.xattrs.get(file.ino, acl.ACCESS) == an_acl(6, 5, 0, mask=4, u1000=7, g50=3)
+    assert acl.DEFAULT not in fs.tree.xattrs.names(file.ino)
     inner = fs.mkdir(b"dir/inner", 0o777)
-    assert fs.tree.get_xattr(inner.ino, acl.DEFAULT) == default
-    assert fs.tree.get_xattr(inner.ino, acl.ACCESS) == an_acl(7, 5, 5, mask=7, u1000=7, g50=3)
+    assert fs.tree.xattrs.get(inner.ino, acl.DEFAULT) == default
+    assert fs.tree.xattrs.get(inner.ino, acl.ACCESS) == an_acl(7, 5, 5, mask=7, u1000=7, g50=3)
     link = fs.make(b"dir/link", stat.S_IFLNK | 0o777, target=b"x")
-    assert fs.tree.list_xattr(link.ino) == []
+    assert fs.tree.xattrs.names(link.ino) == []
 
 
 def test_a_minimal_default_acl_gives_a_mode_and_no_acl(fs: InProcess) -> None:
     fs.mkdir(b"dir")
-    fs.tree.set_xattr(fs.at(b"dir").ino, acl.DEFAULT, an_acl(7, 5, 0))
+    fs.tree.xattrs.set(fs.at(b"dir").ino, acl.DEFAULT, an_acl(7, 5, 0))
     file = fs.make(b"dir/file", stat.S_IFREG | 0o666)
     assert permissions(fs, b"dir/file") == 0o640
-    assert fs.tree.list_xattr(file.ino) == []
+    assert fs.tree.xattrs.names(file.ino) == []
 
 
 def test_attributes_go_with_their_inode(fs: InProcess) -> None:
     fs.mkdir(b"dir")
     ino = fs.at(b"dir").ino
-    fs.tree.set_xattr(ino, b"user.a", b"1")
+    fs.tree.xattrs.set(ino, b"user.a", b"1")
     fs.rmdir(b"dir")
     fs.reap()
     assert not list(fs.store.scan(b"x" + ino.to_bytes(8, "big")))
