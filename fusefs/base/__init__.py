@@ -1,1 +1,4 @@
-"""What every room may use: clock, durable small files, counts, failpoints. Knows no other room."""
+"""What every room may use: clock, events, small durable files, counts, failpoints.
+
+Knows no other room.
+"""

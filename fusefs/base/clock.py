@@ -4,6 +4,12 @@ import time
 from typing import Protocol
 
 
+def utc(time_ns: int) -> str:
+    """Wall time as JSON has it: 2026-11-21T09:08:07.123456Z."""
+    seconds, fraction = divmod(time_ns, 10**9)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction // 1000:06d}Z"
+
+
 class Clock(Protocol):
     """What the rooms may ask about time."""
 
