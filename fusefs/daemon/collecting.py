@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 import trio
 
+from fusefs.base.events import Events
 from fusefs.errors import DiskFull, StoreError
 from fusefs.store import format
 from fusefs.store.collector import LEAST_DEAD, Candidate, Collector, Held
@@ -49,8 +50,9 @@ class Collected:
 class Collecting:
     """The collections of one open store; one at a time."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, events: Events) -> None:
         self._store = store
+        self._events = events
         self._collector = Collector(store)
         self._lock = trio.Lock()
 
@@ -99,6 +101,7 @@ class Collecting:
                     emptied = {}
             if emptied:
                 await self._delete(emptied, done)
+        self._events.publish("collected", **done.record())
         return done
 
     async def _delete(self, emptied: dict[int, list[int]], done: Collected) -> None:

@@ -177,7 +177,7 @@ class _Daemon:
                 nursery.start_soon(filesystem.run_background)
                 nursery.start_soon(self._feed_watchdog)
                 nursery.start_soon(self._stop_when_asked, mount)
-                nursery.start_soon(self._announce)
+                nursery.start_soon(self._announce, filesystem)
                 await mount.run()
                 nursery.cancel_scope.cancel()
         finally:
@@ -185,8 +185,9 @@ class _Daemon:
         if not self._is_ready:
             raise DaemonFailed(f"{self._mountpoint} was unmounted before it answered")
         log.info("unmounted", mountpoint=self._mountpoint)
+        filesystem.events.publish("unmounting", mountpoint=os.fsencode(self._mountpoint))
 
-    async def _announce(self) -> None:
+    async def _announce(self, filesystem: Filesystem) -> None:
         """Say that we are ready, as soon as the mount answers through the kernel."""
         try:
             with trio.fail_after(ANSWER_TIMEOUT_S):
@@ -195,6 +196,9 @@ class _Daemon:
             raise DaemonFailed(f"{self._mountpoint} does not answer ({error})") from error
         self._is_ready = True
         log.info("mounted", store=self._store, mountpoint=self._mountpoint)
+        filesystem.events.publish(
+            "mounted", store=os.fsencode(self._store), mountpoint=os.fsencode(self._mountpoint)
+        )
         self._notifier.ready(f"{self._store} on {self._mountpoint}")
         self._call_ready()
 

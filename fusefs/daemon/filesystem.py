@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from fusefs.base.clock import Clock, SystemClock
+from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collecting
 from fusefs.errors import DiskFull, FusefsError
@@ -29,11 +30,12 @@ class Filesystem:
     def __init__(self, store: Store, options: MountOptions) -> None:
         self.store = store
         self.options = options
+        self.events = Events(store.clock)
         self.tree = Tree(store, noatime=options.noatime or options.read_only)
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
-        self.collecting = Collecting(store)
+        self.collecting = Collecting(store, self.events)
         #: Whether the face still knows an inode; set by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
 
@@ -61,6 +63,7 @@ class Filesystem:
             )
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
+            filesystem.events.publish("recovered", records=replay.batches)
         return filesystem
 
     async def flush(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from fusefs import __version__
+from fusefs.base.clock import utc as _utc
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
@@ -29,6 +30,7 @@ class Service:
 
     def __init__(self, filesystem: Filesystem, mountpoint: str | None) -> None:
         self._filesystem = filesystem
+        self.events = filesystem.events
         self._mountpoint = mountpoint
         self._started = time.time()
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
@@ -201,11 +203,6 @@ class Service:
     async def flush(self) -> None:
         """Make everything written so far durable."""
         await self._filesystem.flush()
-
-
-def _utc(time_ns: int) -> str:
-    seconds, fraction = divmod(time_ns, 10**9)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction // 1000:06d}Z"
 
 
 def _state(inode: Inode) -> str:

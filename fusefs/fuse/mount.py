@@ -8,6 +8,7 @@ import pyfuse3
 import structlog
 import trio
 
+from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.errors import FuseUnavailable
 from fusefs.files.files import Files
@@ -36,6 +37,7 @@ class Rooms(Protocol):
     store: Store
     tree: Tree
     files: Files
+    events: Events
 
 
 class FuseMount:
@@ -45,7 +47,7 @@ class FuseMount:
         self._mountpoint = mountpoint
         self._options = options
         self._fsname = fsname
-        self._operations = Operations(rooms.store, rooms.tree, rooms.files, options)
+        self._operations = Operations(rooms.store, rooms.tree, rooms.files, options, rooms.events)
 
     def is_referenced(self, ino: int) -> bool:
         """Whether the kernel still knows the inode."""

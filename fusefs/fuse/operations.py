@@ -19,6 +19,7 @@ import pyfuse3
 import structlog
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
+from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.errors import FusefsError, Refused, StoreDamaged
 from fusefs.files.files import Files
@@ -113,7 +114,9 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     supports_dot_lookup = False
 
-    def __init__(self, store: Store, tree: Tree, files: Files, options: MountOptions) -> None:
+    def __init__(
+        self, store: Store, tree: Tree, files: Files, options: MountOptions, events: Events
+    ) -> None:
         super().__init__()
         self.enable_acl = options.acl
         self.enable_writeback_cache = options.writeback_cache
@@ -124,6 +127,7 @@ class Operations(pyfuse3.Operations):
         self._store = store
         self._tree = tree
         self._files = files
+        self._events = events
 
     # -- replies
 
@@ -360,8 +364,9 @@ class Operations(pyfuse3.Operations):
         try:
             return await self._files.read(file, off, size)
         except StoreDamaged as damage:
-            path = os.fsdecode(self._tree.a_path_of(file.inode.ino))
-            log.error("damaged content", path=path, offset=off, error=str(damage))
+            path = self._tree.a_path_of(file.inode.ino)
+            log.error("damaged content", path=os.fsdecode(path), offset=off, error=str(damage))
+            self._events.publish("damaged-read", path=b"/" + path, offset=off)
             raise FUSEError(errno.EIO) from None
 
     @_answer

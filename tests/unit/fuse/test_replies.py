@@ -142,6 +142,8 @@ def test_damaged_content_is_never_given_out_and_named_in_the_log(
     assert errno_of(lambda: call("read", fh, 0, 7)) == errno.EIO
     (line,) = [line for line in logged if line["event"] == "damaged content"]
     assert (line["path"], line["offset"], line["log_level"]) == ("docs/file", 0, "error")
+    (event,) = fs.filesystem.events.since(0)
+    assert (event.kind, event.fields) == ("damaged-read", {"path": b"/docs/file", "offset": 0})
 
 
 def test_statfs_keeps_the_reserve_for_itself(fs: InProcess, call: Call) -> None:
