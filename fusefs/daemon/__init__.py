@@ -12,6 +12,7 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     logs            where log lines go
     wire            the socket in STORE: where it is and what is said on it
     control         its server, in the daemon
+    following       events on their way to its clients
     client          its other end
     surface         the verbs on a store, whether a daemon has it or not
     filesystem      assembles store, tree, files and trash

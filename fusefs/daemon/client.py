@@ -1,11 +1,14 @@
 """A client of the control socket of a running daemon: the surface of its store.
 
-Synchronous, for the CLI. Every wait has a deadline, because a daemon may hang.
+Synchronous, for the CLI. Every wait has a deadline, because a daemon may hang; but the one for an
+event has none, because nothing may happen for days.
 """
 
 import json
 import socket
 from base64 import b64encode
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,21 +104,51 @@ class Client:
         """Have the daemon unmount and end, whoever still uses the mount; returns at once."""
         self._ask("stop")
 
-    def _ask(self, verb: str, timeout_s: float = _ANSWER_TIMEOUT_S, **args: object) -> Any:
+    def events(
+        self, after: int | None = None, follow: bool = False, kinds: Collection[str] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """What happened, see `Events.subscribe`; with `follow` goes on until the mount has ended.
+
+        Raises DaemonFailed when the daemon dies. Of a connection that follows nothing else can be
+        asked any more.
+        """
+        timeout_s = None if follow else _ANSWER_TIMEOUT_S
+        record = self._ask("events", timeout_s, after=after, follow=follow, kinds=list(kinds))
+        while record is not None:
+            yield record
+            record = self._reply()
+
+    def hang_up(self) -> None:
+        """Make whoever waits for a reply see the end of the stream; for signal handlers."""
+        with suppress(OSError):  # the daemon was faster
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _ask(self, verb: str, timeout_s: float | None = _ANSWER_TIMEOUT_S, **args: object) -> Any:
         self._connection.settimeout(timeout_s)
-        try:
+        with self._talking():
             self._connection.sendall(encode({"verb": verb, "args": args}))
+        return self._reply()
+
+    def _reply(self) -> Any:
+        with self._talking():
             line = self._replies.readline()
-        except TimeoutError as error:
-            raise self._failed(f"does not answer within {timeout_s:.0f} s") from error
-        except OSError as error:
-            raise self._failed(f"went away ({error.strerror})") from error
         if not line.endswith(b"\n"):
             raise self._failed("went away while it was asked")
         reply = json.loads(line)
         if "error" in reply:
             raise decode_error(reply["error"])
         return reply["result"]
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """What the connection raises, as our own error."""
+        try:
+            yield
+        except TimeoutError as error:
+            timeout_s = self._connection.gettimeout()
+            raise self._failed(f"does not answer within {timeout_s:.0f} s") from error
+        except OSError as error:
+            raise self._failed(f"went away ({error.strerror})") from error
 
     def _failed(self, how: str) -> DaemonFailed:
         return DaemonFailed(

@@ -2,7 +2,8 @@
 
 The socket has mode 0600, so its clients are the owner of the store and root; SO_PEERCRED says
 which, and the verbs that care are told. A request that is malformed, too long, too slow or whose
-client goes away ends its connection and nothing else.
+client goes away ends its connection and nothing else. One that follows the events is handed to
+`following`, and leaves its place here to others.
 """
 
 import os
@@ -17,6 +18,7 @@ import msgspec
 import structlog
 import trio
 
+from fusefs.daemon.following import GONE, EventsArguments, Following
 from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, encode, encode_error, socket_address
 from fusefs.errors import FusefsError, UsageError
 
@@ -71,6 +73,7 @@ class ControlServer:
         self._stop = stop
         self._socket = self._bind()
         self._slots = trio.CapacityLimiter(MAX_CLIENTS)
+        self._following = Following(service.events, stall_s=REPLY_TIMEOUT_S)
 
     def _bind(self) -> socket.socket:
         with suppress(FileNotFoundError):
@@ -91,6 +94,10 @@ class ControlServer:
         with suppress(FileNotFoundError):
             os.unlink(self._store / NAME)
 
+    async def finish(self) -> None:
+        """Send the followers of the events the last of them. To be called while `serve` runs."""
+        await self._following.finish()
+
     async def serve(self) -> None:
         """Accept and answer until cancelled."""
         listener = trio.socket.from_stdlib_socket(self._socket)
@@ -105,22 +112,19 @@ class ControlServer:
                     log.warning("control socket cannot accept", error=str(error))
                     await trio.sleep(0.1)
                     continue
-                nursery.start_soon(self._talk, connection, token)
+                nursery.start_soon(self._serve_client, connection, token)
 
-    async def _talk(self, connection: trio.socket.SocketType, token: object) -> None:
-        """All requests of one client. A task boundary: what goes wrong here goes no further."""
+    async def _serve_client(self, connection: trio.socket.SocketType, token: object) -> None:
+        """One connection. A task boundary: what goes wrong here goes no further."""
         try:
-            uid = peer_uid(connection)
             stream = trio.SocketStream(connection)
-            pending = b""
-            while True:
-                line, pending = await _receive_line(stream, pending)
-                if line is None:
-                    break
-                reply = await self._answer(line, uid)
-                with trio.fail_after(REPLY_TIMEOUT_S):
-                    await stream.send_all(reply)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            try:
+                followed = await self._talk(stream, peer_uid(connection))
+            finally:
+                self._slots.release_on_behalf_of(token)
+            if followed:
+                await self._following.follow(stream, followed)
+        except GONE:
             pass  # the client went away, or stalls: its own loss
         except _TooLong:
             refusal = encode_error(UsageError(f"request longer than {MAX_REQUEST_BYTES} bytes"))
@@ -130,11 +134,28 @@ class ControlServer:
             log.exception("control client failed")
         finally:
             connection.close()
-            self._slots.release_on_behalf_of(token)
 
-    async def _answer(self, line: bytes, uid: int) -> bytes:
+    async def _talk(self, stream: trio.SocketStream, uid: int) -> EventsArguments | None:
+        """Answer requests until the client has no more, or wants to follow events: these."""
+        pending = b""
+        while True:
+            line, pending = await _receive_line(stream, pending)
+            if line is None:
+                return None
+            reply = await self._answer(line, uid)
+            if isinstance(reply, bytes):
+                with trio.fail_after(REPLY_TIMEOUT_S):
+                    await stream.send_all(reply)
+            elif reply.follow:
+                return reply
+            else:
+                await self._following.send_kept(stream, reply)
+
+    async def _answer(self, line: bytes, uid: int) -> bytes | EventsArguments:
+        """The reply, or which events are to be sent instead of one."""
         try:
-            return encode({"result": await self._perform(line, uid)})
+            result = await self._perform(line, uid)
+            return result if isinstance(result, EventsArguments) else encode({"result": result})
         except FusefsError as error:
             return encode_error(error)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -158,6 +179,8 @@ class ControlServer:
         if request.verb == "gc":
             gc = msgspec.json.decode(request.args, type=GcArguments)
             return await service.gc(gc.dry_run)
+        if request.verb == "events":
+            return msgspec.json.decode(request.args, type=EventsArguments)
         msgspec.json.decode(request.args, type=NoArguments)
         match request.verb:
             case "status":

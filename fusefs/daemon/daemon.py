@@ -165,6 +165,7 @@ class _Daemon:
                 nursery.start_soon(control.serve)
                 await self._serve_mount(filesystem, mount)
                 await self._drain(filesystem)
+                await control.finish()
                 nursery.cancel_scope.cancel()
         finally:
             control.close()

@@ -6,6 +6,14 @@ One line of JSON each way, any number of requests on one connection, answered in
     <- {"result": {...}}
     <- {"error": {"class": "TargetExists", "message": "...", "exit_code": 32, "errno": 17}}
 
+The verb ``events`` is answered by one such line for each event and a null behind the last. With
+``follow`` the null comes when the mount has ended, and whatever the client says before that ends
+the connection::
+
+    -> {"verb": "events", "args": {"after": null, "follow": false, "kinds": []}}
+    <- {"result": {"number": 1, "time": "...", "kind": "mounted", ...}}
+    <- {"result": null}
+
 Paths in requests are bytes, in base64; names in replies are text with surrogate escapes.
 
 The address of a unix socket has room for 108 bytes. Both ends therefore go through a descriptor of

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import trio
 
+from fusefs.base.events import Events
 from fusefs.daemon import control
 from fusefs.daemon.client import Client
 from fusefs.daemon.control import ControlServer
 from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, decode_error, encode_error, socket_address
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchPath, Refused, TargetExists
+from tests.unit.clocks import ManualClock
 
 ODD = os.fsdecode(b"a\xff\n\x1b[31mb")
 
@@ -26,6 +28,7 @@ class FakeService:
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
+        self.events = Events(ManualClock())
 
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "errors": []}
@@ -62,6 +65,7 @@ class Running:
         self.store = store
         self.service = FakeService()
         self.stops = 0
+        self.server = ControlServer(store, self.service, self.stop)  # type: ignore[arg-type]
 
     def stop(self) -> None:
         self.stops += 1
@@ -97,15 +101,14 @@ class Running:
 @asynccontextmanager
 async def running(store: Path) -> AsyncIterator[Running]:
     box = Running(store)
-    server = ControlServer(store, box.service, box.stop)  # type: ignore[arg-type]
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve)
+            nursery.start_soon(box.server.serve)
             with trio.fail_after(30):
                 yield box
             nursery.cancel_scope.cancel()
     finally:
-        server.close()
+        box.server.close()
 
 
 async def test_verbs_and_their_answers(tmp_path: Path) -> None:
@@ -173,6 +176,7 @@ async def test_two_clients_are_served_while_a_third_says_nothing(tmp_path: Path)
         b'{"verb": "info"}\n',
         b'{"verb": "info", "args": {"path": "not base64!"}}\n',
         b'{"verb": "trash_restore", "args": {"target": null}}\n',
+        b'{"verb": "events", "args": {"after": -1}}\n',
         b"\xff\xfe\n",
         b'{"verb": "status", "args": ' + b"[" * 20000 + b"]" * 20000 + b"}\n",
     ],
