@@ -6,6 +6,7 @@
     mount_helper    mount.fusefs, what mount(8) and fstab call
     instance        what a systemd instance name stands for
     arguments       arguments that several verbs share
+    interrupt       Ctrl-C for verbs that go on until then
     output          tables, JSON, sizes, names with odd bytes
 
 Called by nobody. Knows the daemon's room and no other way to a store; prints nothing but through

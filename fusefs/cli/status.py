@@ -1,6 +1,5 @@
 """fusefs status: one screen about a store and its mount."""
 
-import signal
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
+from fusefs.cli.interrupt import at_interrupt
 from fusefs.cli.output import counted, printable, size
 
 if TYPE_CHECKING:
@@ -161,22 +161,8 @@ def _live(place: "Place", interval_s: float) -> None:
 
 
 def _ticks(interval_s: float) -> Iterator[None]:
-    """A tick after each interval, until Ctrl-C.
-
-    That is raised between two ticks: in the middle of anything it may be lost, where it falls into
-    a finalizer. A second Ctrl-C, for what hangs, is raised at once.
-    """
+    """A tick after each interval, until Ctrl-C, which is raised between two ticks."""
     interrupted = threading.Event()
-
-    def interrupt(*_: object) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with at_interrupt(interrupted.set):
         while not interrupted.wait(interval_s):
             yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    raise KeyboardInterrupt
