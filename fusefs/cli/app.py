@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from fusefs import __version__
-from fusefs.cli import df, fsck, gc, info, init, mount, output, status, trash, umount, version
+from fusefs.cli import (
+    df,
+    events,
+    fsck,
+    gc,
+    info,
+    init,
+    mount,
+    output,
+    status,
+    trash,
+    umount,
+    version,
+)
 from fusefs.errors import FusefsError, UsageError
 
 #: Of the shell: 128 and the number of SIGINT, of SIGPIPE.
@@ -30,6 +43,7 @@ app.command("umount")(umount.umount)
 app.command("status")(status.status)
 app.command("info")(info.info)
 app.command("df")(df.df)
+app.command("events")(events.events)
 app.command("fsck")(fsck.fsck)
 app.command("gc")(gc.gc)
 app.add_typer(trash.app, name="trash")

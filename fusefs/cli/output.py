@@ -32,6 +32,11 @@ def as_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=True))
 
 
+def json_line(value: object) -> None:
+    """Print `value`, made of plain JSON types, on one line, at once."""
+    print(json.dumps(value, ensure_ascii=True), flush=True)
+
+
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the cells are printable already."""
     if sys.stdout.isatty():
