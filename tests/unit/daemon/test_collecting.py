@@ -137,6 +137,12 @@ def test_a_round_of_a_quiet_store_ends_when_somebody_comes(fs: InProcess) -> Non
     check(fs)
 
 
+def test_a_round_of_a_quiet_store_does_not_take_its_own_work_for_somebody(fs: InProcess) -> None:
+    run_for(fs, 2 * MARGINS.look_every_s + 10, replace(MARGINS, mostly_dead=1.0))
+    assert excess(fs) <= 0.05
+    check(fs)
+
+
 def test_a_little_is_left_until_it_is_worth_it(fs: InProcess) -> None:
     fs.collect()
     fs.write(b"small", Random(4).randbytes(3 * MIB))
