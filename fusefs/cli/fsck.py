@@ -1,14 +1,12 @@
 """fusefs fsck: check a store."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
+from fusefs.cli.progress import bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +34,7 @@ def fsck(
 
     store = resolve(target).store
     _bring_up_to_date(store)
-    with _progress() as progress:
+    with bar("checking") as progress:
         report = check(store, read_data, progress)
     record = as_record(report)
     if as_json:
@@ -83,17 +81,3 @@ def _show(record: dict[str, Any]) -> None:
         where, message = str(problem.get("where", "")), str(problem.get("message", ""))
         output.line(output.printable(f"{problem.get('kind')}: {where}: {message}"))
     output.record({**record, "problems": len(problems)})
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr if someone can see it, None otherwise."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("checking", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

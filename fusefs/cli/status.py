@@ -100,8 +100,13 @@ def space(record: Record) -> list[tuple[str, str]]:
         ),
         (
             "blocks",
-            f"{size(record['stored_bytes'])} needed, {size(record['garbage_bytes'])} not any more,"
-            f" in {counted(record['segments'], 'segment', 'segments')}",
+            f"{size(record['stored_bytes'])} needed, {size(record['garbage_bytes'])} not any more",
+        ),
+        (
+            "segments",
+            f"{size(record['segments_bytes'])}"
+            f" in {counted(record['segments'], 'file', 'files')},"
+            f" of which gc would free {size(record['reclaimable_bytes'])}",
         ),
         (
             "saved",

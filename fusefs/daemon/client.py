@@ -6,21 +6,26 @@ event has none, because nothing may happen for days.
 
 import json
 import socket
+import threading
 from base64 import b64encode
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fusefs.daemon.wire import decode_error, encode, socket_address
-from fusefs.errors import DaemonFailed, NotPermitted
+from fusefs.errors import DaemonFailed, FusefsError, NotPermitted
+
+if TYPE_CHECKING:
+    from fusefs.daemon.collecting import Progress
 
 _ANSWER_TIMEOUT_S = 15.0
 #: For what waits on the disk: at most the dirty limit has to be written.
 _FLUSH_TIMEOUT_S = 300.0
 #: A collection may move as much as the store holds.
 _GC_TIMEOUT_S = 24 * 3600.0
+_PROGRESS_EVERY_S = 0.2
 
 
 class Client:
@@ -90,9 +95,36 @@ class Client:
         )
         return answer
 
-    def gc(self, dry_run: bool) -> dict[str, Any]:
-        answer: dict[str, Any] = self._ask("gc", timeout_s=_GC_TIMEOUT_S, dry_run=dry_run)
+    def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> dict[str, Any]:
+        with self._watching(on_progress):
+            answer: dict[str, Any] = self._ask("gc", timeout_s=_GC_TIMEOUT_S, dry_run=dry_run)
         return answer
+
+    @contextmanager
+    def _watching(self, on_progress: "Progress | None") -> Iterator[None]:
+        """Ask on a connection of its own, in a thread of its own, how far a collection is."""
+        if on_progress is None:
+            yield
+            return
+        ended = threading.Event()
+
+        def watch() -> None:
+            with suppress(FusefsError):
+                other = Client.connect(self._store)
+                if other is None:
+                    return
+                with other:
+                    while not ended.wait(_PROGRESS_EVERY_S):
+                        if running := other.status()["collecting"]:
+                            on_progress(running["segments_done"], running["segments_planned"])
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def checkpoint(self) -> None:
         self._ask("checkpoint", timeout_s=_FLUSH_TIMEOUT_S)

@@ -1,131 +1,217 @@
 """When space is given back, and how much of the loop's time that may take.
 
-The collector itself is the store's. Here are its timer and its manners: it waits until a round is
-worth the copy of the index that it costs, works in slices of about 1 MiB with pauses between them,
-and reads in a thread.
+The collector itself is the store's. Here are its timer and its manners: it begins when a round is
+worth the copy of the index that it costs, works in slices with pauses between them, and reads in a
+thread. The numbers, and their reasons, stand in store/margins.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
 import trio
 
-from fusefs.base.events import Events
 from fusefs.errors import DiskFull, StoreError
 from fusefs.store import format
-from fusefs.store.collector import LEAST_DEAD, Candidate, Collector, Held
+from fusefs.store.collector import Collector, Held
+from fusefs.store.margins import DEFAULT, Margins
+from fusefs.store.plan import Plan
 from fusefs.store.store import Store
 
-#: Between two looks at whether there is enough to do.
-LOOK_EVERY_S = 60.0
-#: A round by itself begins when it frees this much, and more than the index is long.
-WORTH_BYTES = 128 << 20
-#: Segments that are deleted together, after one checkpoint and one copy of the index.
-ROUND = 64
-#: After each slice, where nobody waits for the result: leaves most of the time to requests.
-PAUSE_S = 0.05
-_SLICE_BYTES = 1 << 20
-_SLICE_BLOCKS = 500
+#: Told how many segments are done, and how many are planned.
+Progress = Callable[[int, int], None]
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Collected:
-    """What a collection did, or, if `is_plan`, what it would do at most.
+    """What a collection did.
 
     `freed_bytes`: sizes of deleted segments; `moved_bytes` of them were needed and written again.
+    `failed`: segments that the disk did not let be read or deleted, with the reason.
     """
 
     segments: int = 0
     freed_bytes: int = 0
     moved_bytes: int = 0
-    is_plan: bool = False
+    failed_segments: int = 0
+    failed: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class Collecting:
-    """The collections of one open store; one at a time."""
+    """The collections of one open store; one at a time.
 
-    def __init__(self, store: Store, events: Events) -> None:
+    `progress`: segments that are done, and planned, of the one that runs.
+    """
+
+    def __init__(self, store: Store, margins: Margins = DEFAULT) -> None:
         self._store = store
-        self._events = events
-        self._collector = Collector(store)
+        self._margins = margins
+        self._collector = Collector(store, margins)
         self._lock = trio.Lock()
+        self._reported: dict[int, str] = {}
+        self._retry_at = 0.0
+        self.progress: tuple[int, int] | None = None
+        #: Hears of each collection that came to its end.
+        self.tell: Callable[[Collected], None] = lambda done: None
 
-    def plan(self) -> Collected:
+    def plan(self) -> Plan:
         """What `collect` would do now, without doing it."""
-        found = self._collector.plan()
-        size, live = sum(one.size for one in found), sum(one.live for one in found)
-        return Collected(len(found), size, live, is_plan=True)
+        return self._collector.plan()
 
-    async def run(self) -> None:
-        """Collect whenever it is worth it, until cancelled."""
-        while True:
-            await trio.sleep(LOOK_EVERY_S)
-            gain = _gain(self._collector.plan())
-            if gain < max(WORTH_BYTES, self._store.index_bytes):
-                continue
-            try:
-                done = await self.collect(pause_s=PAUSE_S)
-            except DiskFull as error:
-                log.warning("collecting waits for space", error=str(error))
-            except StoreError as error:
-                log.error("collecting failed", error=str(error))
-            else:
-                log.info("collected", **done.record())
-
-    async def collect(self, least_dead: float = LEAST_DEAD, pause_s: float = 0.0) -> Collected:
-        """Empty and delete every segment of which that part is of no use.
+    async def collect(self, on_progress: Progress | None = None) -> Collected:
+        """Give back everything that is worth moving for.
 
         Raises DiskFull or StoreError; what was done until then stays done.
         """
-        done = Collected()
         async with self._lock:
-            emptied: dict[int, list[int]] = {}
-            for one in self._collector.plan(least_dead):
-                held = await trio.to_thread.run_sync(self._collector.read, one.number)
-                for part in _slices(held):
-                    done.moved_bytes += self._collector.move(one.number, part)
-                    await trio.sleep(pause_s)
-                if one.number in self._collector.damaged:
-                    name = format.segment_name(one.number)
-                    log.error("damaged segment is kept: run fusefs fsck --read-data", segment=name)
-                    continue
-                emptied[one.number] = [block.number for block in held]
-                if len(emptied) == ROUND:
-                    await self._delete(emptied, done)
-                    emptied = {}
-            if emptied:
-                await self._delete(emptied, done)
-        self._events.publish("collected", **done.record())
+            self._collector.failed.clear()
+            return await self._apply(self._collector.plan(), on_progress=on_progress)
+
+    async def run(self) -> None:
+        """Collect whenever it is worth it, until cancelled."""
+        seen, quiet_since = -1, trio.current_time()
+        while True:
+            await trio.sleep(self._margins.look_every_s)
+            now = trio.current_time()
+            if self._collector.activity != seen:
+                seen, quiet_since = self._collector.activity, now
+            if self._collector.failed and now >= self._retry_at:
+                self._collector.failed.clear()
+            if self._lock.locked() or not self._is_worth_a_look:
+                continue
+            is_quiet = now - quiet_since >= self._margins.quiet_s
+            plan = self._collector.plan(only_mostly_dead=not is_quiet)
+            if self._is_worth(plan) and self._collector.may_delete():
+                await self._collect_slowly(plan, is_quiet)
+
+    @property
+    def _is_worth_a_look(self) -> bool:
+        dead_bytes, live_bytes = self._collector.dead_bytes, self._store.usage.total_bytes
+        return dead_bytes > max(self._margins.worth_bytes, self._margins.worth_dead * live_bytes)
+
+    def _is_worth(self, plan: Plan) -> bool:
+        """What is of no use, in the plan or not, is to be within the promise; and what the plan
+        frees is to be worth a copy of the index."""
+        if plan.dead_bytes <= self._margins.worth_dead * plan.live_bytes:
+            return False
+        return plan.reclaimable_bytes > max(self._margins.worth_bytes, self._store.index_bytes)
+
+    async def _collect_slowly(self, plan: Plan, is_quiet: bool) -> None:
+        """Until it is done, or, if it began because nobody did anything, somebody does."""
+        activity = self._collector.activity
+
+        def goes_on() -> bool:
+            return not is_quiet or self._collector.activity == activity
+
+        try:
+            async with self._lock:
+                done = await self._apply(plan, self._margins.pause_s, goes_on)
+        except DiskFull as error:
+            log.warning("collecting waits for space", error=str(error))
+        except StoreError as error:
+            log.error("collecting failed", error=str(error))
+        else:
+            log.info("collected", **done.record())
+
+    async def _apply(
+        self,
+        plan: Plan,
+        pause_s: float = 0.0,
+        goes_on: Callable[[], bool] = lambda: True,
+        on_progress: Progress | None = None,
+    ) -> Collected:
+        collector, done = self._collector, Collected()
+        planned = len(plan.segments)
+        emptied: dict[int, list[int]] = {}
+        gain = moved = 0
+        try:
+            collector.prepare(plan)
+            for count, one in enumerate(plan.segments):
+                self.progress = count, planned
+                if on_progress:
+                    on_progress(count, planned)
+                if not goes_on():
+                    break
+                numbers, size = await self._empty(one.number, pause_s)
+                done.moved_bytes += size
+                moved += size
+                if numbers is not None:
+                    emptied[one.number] = numbers
+                    gain += one.dead
+                if self._is_time_to_delete(gain, moved):
+                    await self._delete(emptied, done, pause_s)
+                    emptied, gain, moved = {}, 0, 0
+            await self._delete(emptied, done, pause_s)
+        finally:
+            self.progress = None
+            self._report_failures(done)
+        self.tell(done)
         return done
 
-    async def _delete(self, emptied: dict[int, list[int]], done: Collected) -> None:
+    def _is_time_to_delete(self, gain: int, moved: int) -> bool:
+        if gain > max(self._margins.delete_bytes, self._store.index_bytes):
+            return True
+        return moved > self._margins.tight_part * self._store.space.refresh()
+
+    async def _empty(self, segment: int, pause_s: float) -> tuple[list[int] | None, int]:
+        """The numbers of the blocks that were in it, or None if it is to stay; bytes moved."""
+        held = await trio.to_thread.run_sync(self._collector.read, segment)
+        moved = 0
+        for part in self._slices(held):
+            moved += self._collector.move(segment, part)
+            await self._pause(pause_s)
+        if segment in self._collector.damaged:
+            name = format.segment_name(segment)
+            log.error("damaged segment is kept: run fusefs fsck --read-data", segment=name)
+            return None, moved
+        if segment in self._collector.failed:
+            return None, moved
+        return [block.number for block in held], moved
+
+    async def _delete(self, emptied: dict[int, list[int]], done: Collected, pause_s: float) -> None:
+        if not emptied:
+            return
         store = self._store
         await trio.to_thread.run_sync(store.sync)  # leaves little for the checkpoint, on the loop
         store.checkpoint()
         await trio.to_thread.run_sync(store.write_snapshot)
-        deleted = self._collector.delete(emptied)
-        done.segments += len(deleted)
-        done.freed_bytes += sum(deleted.values())
+        with closing(self._collector.delete(emptied)) as deleted:
+            for _, size in deleted:
+                done.segments += 1
+                done.freed_bytes += size
+                await self._pause(pause_s)
 
+    async def _pause(self, pause_s: float) -> None:
+        """Let requests have the loop; not for long where somebody waits for the next collection."""
+        await trio.sleep(0 if self._lock.statistics().tasks_waiting else pause_s)
 
-def _gain(found: list[Candidate]) -> int:
-    return sum(one.size - one.live for one in found)
+    def _report_failures(self, done: Collected) -> None:
+        """Name each segment once for each reason."""
+        failed = self._collector.failed
+        done.failed = [f"segment {format.segment_name(n)} {why}" for n, why in failed.items()]
+        done.failed_segments = len(failed)
+        for number, why in failed.items():
+            if self._reported.get(number) != why:
+                name = format.segment_name(number)
+                log.error("a segment is left, the others go on", segment=name, why=why)
+        self._reported = dict(failed)
+        if failed and (now := trio.current_time()) >= self._retry_at:
+            self._retry_at = now + self._margins.retry_s
 
-
-def _slices(held: list[Held]) -> list[list[Held]]:
-    """In pieces of some 1 MiB."""
-    slices: list[list[Held]] = [[]]
-    size = 0
-    for one in held:
-        if size >= _SLICE_BYTES or len(slices[-1]) >= _SLICE_BLOCKS:
-            slices.append([])
-            size = 0
-        slices[-1].append(one)
-        size += len(one.payload)
-    return slices
+    def _slices(self, held: list[Held]) -> list[list[Held]]:
+        slices: list[list[Held]] = [[]]
+        size = 0
+        for one in held:
+            if size >= self._margins.slice_bytes or len(slices[-1]) >= self._margins.slice_blocks:
+                slices.append([])
+                size = 0
+            slices[-1].append(one)
+            size += len(one.payload)
+        return slices

@@ -10,7 +10,7 @@ import trio
 from fusefs.base.clock import Clock, SystemClock
 from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
-from fusefs.daemon.collecting import Collecting
+from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.errors import DiskFull, FusefsError
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.store.store import Store
@@ -35,9 +35,16 @@ class Filesystem:
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
-        self.collecting = Collecting(store, self.events)
+        self.collecting = Collecting(store)
+        self.collecting.tell = self._tell_collected
         #: Whether the face still knows an inode; set by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
+
+    def _tell_collected(self, done: Collected) -> None:
+        self.events.publish(
+            "collected", segments=done.segments, freed_bytes=done.freed_bytes,
+            moved_bytes=done.moved_bytes, failed_segments=done.failed_segments,
+        )  # fmt: skip
 
     @classmethod
     def open(cls, path: Path, options: MountOptions, clock: Clock | None = None) -> "Filesystem":

@@ -9,6 +9,7 @@ import trio
 
 from fusefs import __version__
 from fusefs.base.clock import utc as _utc
+from fusefs.daemon.collecting import Progress
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
@@ -62,6 +63,7 @@ class Service:
             "replayed_records": statistics.replay.batches,
             "cut_bytes": statistics.replay.cut_bytes,
             "damaged_reads": statistics.damaged_reads,
+            "collecting": self._collecting(),
             **self.df(),
         }
 
@@ -69,7 +71,8 @@ class Service:
         """Bytes of the store by what they are for.
 
         `live_bytes` and `trash_bytes` are sizes of files; `stored_bytes` are blocks on disk that
-        something needs, `garbage_bytes` those that nothing needs any more.
+        something needs, `garbage_bytes` those that nothing needs any more. `segments_bytes` are the
+        files that blocks and metadata lie in, `reclaimable_bytes` what `gc` would free of them.
         """
         store = self._filesystem.store
         totals = store.totals
@@ -86,8 +89,14 @@ class Service:
             "compression_saved_bytes": totals.plain_bytes - totals.stored_bytes,
             "disk_free_bytes": free,
             "reserve_bytes": store.space.reserve_bytes,
-            "segments": sum(1 for _ in (store.path / "segments").iterdir()),
+            "segments": len(store.segments),
+            "segments_bytes": store.segments_bytes,
+            "reclaimable_bytes": self._filesystem.collecting.plan().reclaimable_bytes,
         }
+
+    def _collecting(self) -> Record | None:
+        progress = self._filesystem.collecting.progress
+        return progress and {"segments_done": progress[0], "segments_planned": progress[1]}
 
     def info(self, path: bytes) -> Record:
         """Inode, extents and blocks of `path`, from the root of the filesystem.
@@ -180,16 +189,15 @@ class Service:
         filesystem.store.sync()
         return {"restored": ["/" + os.fsdecode(path) for path in restored]}
 
-    async def gc(self, dry_run: bool) -> Record:
+    async def gc(self, dry_run: bool, on_progress: Progress | None = None) -> Record:
         """Give back the space of what nothing needs. Raises DiskFull, StoreError."""
         filesystem = self._filesystem
         self._check_writable()
         while filesystem.files.reap(filesystem.is_referenced):
             await trio.lowlevel.checkpoint()
-        filesystem.store.checkpoint()
-        collecting = filesystem.collecting
-        done = collecting.plan() if dry_run else await collecting.collect()
-        return done.record()
+        if dry_run:
+            return filesystem.collecting.plan().record()
+        return (await filesystem.collecting.collect(on_progress)).record()
 
     def _check_writable(self) -> None:
         if self._filesystem.options.read_only:

@@ -18,6 +18,7 @@ from fusefs.daemon.writer import writer_of
 from fusefs.errors import DaemonFailed, StoreLocked
 
 if TYPE_CHECKING:
+    from fusefs.daemon.collecting import Progress
     from fusefs.daemon.service import Service
 
 #: A JSON object; names in it are text with surrogate escapes for bytes that are not UTF-8.
@@ -46,8 +47,11 @@ class Surface(Protocol):
     def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
         """Take an entry back, by id or path; durable when this returns. Never overwrites."""
 
-    def gc(self, dry_run: bool) -> Record:
-        """Give back the space of what nothing needs, or say how much that is."""
+    def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
+        """Give back the space of what nothing needs, or say how much that is.
+
+        `on_progress` is told how many segments are done, and planned.
+        """
 
     def checkpoint(self) -> None:
         """Bring the index on disk up to date with the log."""
@@ -77,8 +81,8 @@ class InProcess:
     def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
         return self._service.trash_restore(target, to, os.getuid())
 
-    def gc(self, dry_run: bool) -> Record:
-        return trio.run(self._service.gc, dry_run)
+    def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
+        return trio.run(self._service.gc, dry_run, on_progress)
 
     def checkpoint(self) -> None:
         self._service.checkpoint()

@@ -7,7 +7,9 @@
     hints       BLAKE3 prefix -> block number, to find duplicates; may be thrown away at any time
     recovery    replay of the log into the index after any stop
     usage       how much of each segment is needed
-    collector   empties and deletes segments that nothing needs
+    margins     when space is given back, how much, at what pace: every number with its reason
+    plan        which segments a collection empties
+    collector   empties and deletes them
     probe       whether a damaged index can be read at all
     space       what may still be written before the disk's reserve
     reading     verified reads, and what is kept in memory of them

@@ -2,12 +2,13 @@
 
 ::
 
-    plan -> read -> move, in slices -> delete
+    plan -> prepare -> read -> move, in slices -> delete
 
 What a segment still holds of use is written to the log again, under the same block numbers; rows of
 blocks without references are deleted. Deleting is the reverse order of writing: a segment goes only
 when its live blocks stand in newer segments, these are synced, and a checkpoint knows it. A crash
-at any point leaves a segment with nothing of use in it, which the next round deletes.
+at any point leaves a segment with nothing of use in it, which the next round deletes. The newest
+segment is no exception: the log first goes on in another one (`prepare`).
 
 A segment also holds batches, of which the index was made. Before the first one goes, a copy of the
 index, as of that checkpoint, is laid beside it (STORE/snapshot): copy and later log are what an
@@ -19,31 +20,23 @@ Somebody else who reads segments (fsck of a mounted store) holds a shared lock m
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fusefs.base import durable, failpoints
+from fusefs.base import failpoints
 from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.store import format
-from fusefs.store.recovery import list_segments
+from fusefs.store.margins import DEFAULT, Margins
+from fusefs.store.plan import Plan, allowed_dead_bytes, choose
+from fusefs.store.usage import needed_bytes
 
 if TYPE_CHECKING:
     from fusefs.store.store import Store
 
 READERS_LOCK = "readers.lock"
-#: A segment is emptied when at least this part of it is of no use.
-LEAST_DEAD = 0.5
-
-
-class Candidate(NamedTuple):
-    """A segment worth emptying: bytes of its file, and of what is to be moved out of it."""
-
-    number: int
-    size: int
-    live: int
 
 
 class Held(NamedTuple):
@@ -55,40 +48,69 @@ class Held(NamedTuple):
 
 
 class Collector:
-    """The collector of an open store. `damaged`: segments that are left as they are."""
+    """The collector of an open store.
 
-    def __init__(self, store: "Store") -> None:
+    `damaged`: segments with records that do not verify; they are left as they are. `failed`: why
+    the disk did not let others be read or deleted; they are left until `failed` is cleared.
+    """
+
+    def __init__(self, store: "Store", margins: Margins = DEFAULT) -> None:
         self._store = store
+        self._margins = margins
         self._directory = store.path / "segments"
+        self._own_changes = 0
         self.damaged: set[int] = set()
+        self.failed: dict[int, str] = {}
 
-    def plan(self, least_dead: float = LEAST_DEAD) -> list[Candidate]:
-        """Segments of which at least that part is of no use, the emptiest first.
+    @property
+    def activity(self) -> int:
+        """Grows with every change of what is needed that is not made by the collector itself."""
+        return self._store.usage.changes - self._own_changes
 
-        Only such as the index has caught up with: recovery needs the others.
+    @property
+    def dead_bytes(self) -> int:
+        """Of no use in all segments together. Costs nothing to ask."""
+        return self._store.segments_bytes - self._store.usage.total_bytes
+
+    def plan(self, *, only_mostly_dead: bool = False) -> Plan:
+        """What to collect now; nothing is touched.
+
+        With `only_mostly_dead`, what can be collected in a busy store: not the newest segment.
         """
-        found = []
-        for number in list_segments(self._directory):
-            if number >= self._store.checkpointed.segment:
-                break
-            live = self._store.usage.live_bytes(number)
-            if number in self.damaged or live > format.SEGMENT_SIZE * (1 - least_dead):
-                continue
-            size = (self._directory / format.segment_name(number)).stat().st_size
-            if live <= size * (1 - least_dead):
-                found.append(Candidate(number, size, live))
-        return sorted(found, key=lambda one: one.live)
+        store, live_bytes = self._store, self._store.usage.total_bytes
+        allowed = allowed_dead_bytes(live_bytes, self._margins)
+        if self.dead_bytes <= allowed and not self.damaged and not self.failed:
+            return Plan((), live_bytes, self.dead_bytes)
+        live = store.usage.live_bytes
+        found = (
+            (number, size, live(number))
+            for number, size in store.segments.items()
+            if number not in self.damaged and number not in self.failed
+        )
+        return choose(
+            found,
+            live_bytes,
+            self._margins,
+            store.newest_segment,
+            only_mostly_dead=only_mostly_dead,
+        )
+
+    def prepare(self, plan: Plan) -> None:
+        """End the newest segment if it is to be collected. Raises DiskFull or StoreError."""
+        if any(one.number >= self._store.newest_segment for one in plan.segments):
+            self._store.roll()
 
     def read(self, number: int) -> list[Held]:
         """All blocks of a segment; waits for the disk, so best in another thread.
 
-        Where it cannot be read, or a record does not verify, it counts as damaged.
+        Where it cannot be read it is `failed` afterwards, where a record does not verify `damaged`.
         """
         try:
+            failpoints.hit("collect.read")
             data = memoryview((self._directory / format.segment_name(number)).read_bytes())
-        except OSError:
-            data = memoryview(b"")
-            self.damaged.add(number)
+        except OSError as error:
+            self.failed[number] = f"cannot be read: {error.strerror}"
+            return []
         held = []
         for record in format.scan(data, format.HEADER_SIZE, verify_blocks=False):
             if isinstance(record, format.Torn):
@@ -109,8 +131,10 @@ class Collector:
         moved = 0
         for one in held:
             row = store.get(keys.block(one.number))
-            block = Block.unpack(row) if row is not None else None
-            if block is None or (block.segment, block.offset) != (segment, one.offset):
+            if row is None:
+                continue
+            block = Block.unpack(row)
+            if (block.segment, block.offset) != (segment, one.offset):
                 continue
             if not block.refs:
                 batch.delete(keys.block(one.number))
@@ -119,33 +143,48 @@ class Collector:
                 store.note_damage(one.number, block)
             else:
                 store.write_again(batch, one.number, block, one.payload)
-                moved += block.stored
+                moved += needed_bytes(row, block)
+        before = store.usage.changes
         store.commit(batch)
+        self._own_changes += store.usage.changes - before
         failpoints.hit("collect.moved")
         return moved
 
-    def delete(self, segments: dict[int, list[int]]) -> dict[int, int]:
-        """Delete segments, given with the numbers of the blocks that were in each.
+    def delete(self, segments: dict[int, list[int]]) -> Generator[tuple[int, int], None, None]:
+        """Delete segments, given with the numbers of the blocks that were in each, one at a step.
 
-        A checkpoint and then a snapshot have been made since they were emptied. Returns those that
-        are gone, with the sizes of their files: none while somebody reads segments, and the next
-        collection tries again.
+        A checkpoint and then a snapshot have been made since they were emptied. Yields each that
+        is gone with the size of its file: none while somebody reads segments. One that cannot be
+        deleted, or is still of use against all books, is `failed` afterwards.
+
+        None of this is made durable: a segment that is there again after a power cut has nothing of
+        use in it, and goes with the next collection.
         """
-        deleted = {}
         with _no_readers(self._store.path) as is_alone:
             for number, blocks in segments.items():
-                if not is_alone or not self._is_empty(number, blocks):
+                if not is_alone or number in self.damaged:
                     continue
-                path = self._directory / format.segment_name(number)
-                deleted[number] = path.stat().st_size
-                path.unlink()
+                if not self._is_empty(number, blocks):
+                    self.failed[number] = "has blocks of use left: run fusefs fsck"
+                    continue
+                size = self._store.segments[number]
+                try:
+                    failpoints.hit("collect.delete")
+                    (self._directory / format.segment_name(number)).unlink()
+                except OSError as error:
+                    self.failed[number] = f"cannot be deleted: {error.strerror}"
+                    continue
                 failpoints.hit("collect.deleted")
                 self._store.forget_segment(number)
-        durable.sync_directory(self._directory)
-        return deleted
+                yield number, size
+
+    def may_delete(self) -> bool:
+        """Whether nobody reads segments just now."""
+        with _no_readers(self._store.path) as is_alone:
+            return is_alone
 
     def _is_empty(self, segment: int, blocks: list[int]) -> bool:
-        if segment >= self._store.checkpointed.segment or segment in self.damaged:
+        if segment >= self._store.checkpointed.segment:
             return False
         if self._store.usage.live_bytes(segment):
             return False

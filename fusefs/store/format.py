@@ -46,6 +46,7 @@ RECORD_SIZE = _RECORD.size + _CRC.size
 _BLOCK = Struct("<QI32s")
 BLOCK_OVERHEAD = RECORD_SIZE + _BLOCK.size
 _ITEM = Struct("<HI")
+ITEM_SIZE = _ITEM.size
 _SEALED = Struct("<QII")
 SEALED_SIZE = _SEALED.size
 _MAGIC = 0xF5E1

@@ -194,9 +194,10 @@ class Index:
 
     @property
     def size_bytes(self) -> int:
-        """About what `copy` writes."""
-        info, page = self._environment.info(), self._environment.stat()["psize"]
-        return (int(info["last_pgno"]) + 1) * int(page)
+        """About what `copy` writes: pages in use, which may be far fewer than the file has."""
+        stat = self._environment.stat()
+        pages = stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"]
+        return int(pages) * int(stat["psize"])
 
     def close(self) -> None:
         """Close without a checkpoint."""

@@ -6,7 +6,7 @@ one writev. An act is acknowledged after its flush; a flush that fails leaves th
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +31,15 @@ class Position(NamedTuple):
 class Log:
     """The writer of STORE/segments. One thread appends; `sync` may run in another.
 
-    `end` is where the log ended before; what comes next goes into a new segment.
+    `end` is where the log ended before; what comes next goes into a new segment. `sizes`: bytes of
+    each segment that is there; kept up to date, so that nobody need ask the disk.
     `position`: where the next record goes. After a failed fdatasync `failed` holds the error and
     every later call raises it: what the kernel dropped once cannot be synced later.
     """
 
-    def __init__(self, directory: Path, uuid: bytes, end: Position, clock: Clock) -> None:
+    def __init__(
+        self, directory: Path, uuid: bytes, end: Position, clock: Clock, sizes: Mapping[int, int]
+    ) -> None:
         self._directory = directory
         self._uuid = uuid
         self._clock = clock
@@ -49,6 +52,8 @@ class Log:
         self._unsynced: list[int] = []  # descriptors of sealed segments
         self._is_new_name = False
         self._sync_lock = threading.Lock()
+        self.sizes = dict(sizes)
+        self.total_bytes = sum(sizes.values())
         self.appended_bytes = 0
         self.failed: StoreError | None = None
 
@@ -97,7 +102,7 @@ class Log:
             os.ftruncate(self._descriptor, self._written)
             os.lseek(self._descriptor, self._written, os.SEEK_SET)
             raise self._translate(error) from error
-        self._written += size
+        self._grow(size)
         self.appended_bytes += size
 
     def drop_staged(self) -> None:
@@ -117,6 +122,20 @@ class Log:
         self._unsynced.append(self._descriptor)
         self._descriptor = -1
         self._blocks = []
+
+    def roll(self) -> None:
+        """End the current segment and begin the next, so that `position` is in that one.
+
+        Raises DiskFull or StoreError; whatever had been done then, the log goes on.
+        """
+        if self._descriptor >= 0 and self.position.offset == format.HEADER_SIZE:
+            return
+        self.seal()
+        self._open_segment()
+
+    def forget(self, segment: int) -> None:
+        """The file of a segment was deleted."""
+        self.total_bytes -= self.sizes.pop(segment, 0)
 
     def sync(self) -> None:
         """Make everything flushed before the call durable.
@@ -181,8 +200,14 @@ class Log:
             path.unlink()
             raise self._translate(error) from error
         self._number, self._descriptor = number, descriptor
-        self._written = len(header)
+        self._written = 0
+        self._grow(len(header))
         self._is_new_name = True
+
+    def _grow(self, size: int) -> None:
+        self._written += size
+        self.sizes[self._number] = self._written
+        self.total_bytes += size
 
     def _translate(self, error: OSError) -> StoreError:
         kind = DiskFull if error.errno in DiskFull.errnos else StoreError

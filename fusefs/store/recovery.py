@@ -43,6 +43,13 @@ def list_segments(directory: Path) -> list[int]:
     return sorted(numbers)
 
 
+def segment_sizes(directory: Path) -> dict[int, int]:
+    """Bytes of each segment."""
+    return {
+        n: (directory / format.segment_name(n)).stat().st_size for n in list_segments(directory)
+    }
+
+
 def replay(
     directory: Path,
     uuid: bytes,

@@ -2,23 +2,50 @@
 
 A derived book: not in the log, kept with each checkpoint, and brought up to date by the replay like
 the totals. It tells the collector where to look; nothing is deleted on its word alone.
+
+What a block needs is more than its content: its record has a head, the seal a line for it, and a
+batch the row that says where it lies. A collection writes these again too. They are counted, or a
+segment of many small blocks would look as if there were something to gain, whatever was collected.
 """
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Container, Iterable
 
+from fusefs.model import keys
 from fusefs.model.block import Block
+from fusefs.store import format
 
 _BOOK = "live/%016x"
+#: Where the books of all segments stand in the index.
+BOOKS = keys.META + b"live/"
+#: Says what the books count. Where it is missing they are those of an earlier fusefs: of content
+#: alone; they are made anew then.
+_MEANING, _NEEDED = "live", b"needed"
+_BESIDE = format.BLOCK_OVERHEAD + format.SEALED_SIZE + format.ITEM_SIZE + len(keys.block(0))
+
+
+def needed_bytes(row: bytes, block: Block) -> int:
+    """What a block, whose row is `row`, takes of the log."""
+    return block.stored + len(row) + _BESIDE
 
 
 class Usage:
-    """Stored bytes of the blocks with references, by segment. `book` reads a book of the index."""
+    """Needed bytes of the blocks with references, by segment; `total_bytes`, of all.
 
-    def __init__(self, book: Callable[[str], bytes | None]) -> None:
-        self._book = book
-        self._changed: Counter[int] = Counter()  # since the last checkpoint
-        self._forgotten: set[int] = set()
+    `changes` grows with every block that is taken into use or out of it.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[int, int] = {}
+        self._changed: set[int] = set()  # since the last checkpoint
+        self.total_bytes = 0
+        self.changes = 0
+
+    def load(self, books: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take the books as of the last checkpoint, rows of the index at `BOOKS`."""
+        for key, book in books:
+            live = int.from_bytes(book, "big", signed=True)
+            self._live[int(key[len(BOOKS) :], 16)] = live
+            self.total_bytes += live
 
     def account(self, old: bytes | None, new: bytes | None) -> None:
         """The row of a block changes from `old` to `new`. Raises struct.error."""
@@ -26,26 +53,39 @@ class Usage:
             if row is not None:
                 block = Block.unpack(row)
                 if block.refs:
-                    self._changed[block.segment] += sign * block.stored
+                    needed = sign * needed_bytes(row, block)
+                    self._live[block.segment] = self._live.get(block.segment, 0) + needed
+                    self._changed.add(block.segment)
+                    self.total_bytes += needed
+                    self.changes += 1
 
     def live_bytes(self, segment: int) -> int:
         """What of a segment is needed."""
-        book = self._book(_BOOK % segment)
-        return (int.from_bytes(book, "big", signed=True) if book else 0) + self._changed[segment]
+        return self._live.get(segment, 0)
 
     def forget(self, segment: int) -> None:
         """The segment was deleted."""
-        self._changed.pop(segment, None)
-        self._forgotten.add(segment)
+        self.total_bytes -= self._live.pop(segment, 0)
+        self._changed.add(segment)
+
+    def forget_empty(self, existing: Container[int]) -> None:
+        """Forget deleted segments that a process did not live to forget."""
+        for segment in [n for n, live in self._live.items() if not live and n not in existing]:
+            self.forget(segment)
 
     def books(self) -> dict[str, bytes | None]:
         """What the next checkpoint is to write; None: to delete."""
-        books: dict[str, bytes | None] = {_BOOK % segment: None for segment in self._forgotten}
+        books: dict[str, bytes | None] = {_MEANING: _NEEDED}
         for segment in self._changed:
-            books[_BOOK % segment] = self.live_bytes(segment).to_bytes(8, "big", signed=True)
+            live = self._live.get(segment)
+            books[_BOOK % segment] = None if live is None else live.to_bytes(8, "big", signed=True)
         return books
 
     def kept(self) -> None:
         """The checkpoint has happened."""
         self._changed.clear()
-        self._forgotten.clear()
+
+    @staticmethod
+    def has_books(meaning: bytes | None) -> bool:
+        """Whether the books count what is meant here; `meaning` is the one of that name."""
+        return meaning == _NEEDED

@@ -2,6 +2,7 @@
 
     python -m tests.crash.acts STORE PLAN      open the store, act, say each act that returned
     python -m tests.crash.acts STORE PLAN -    only open it: the plan strikes during recovery
+    python -m tests.crash.acts STORE PLAN gc   give back space, as a mount does
 
 `PLAN` is one of fusefs.base.failpoints. Each act changes one path and is the same in every run, so
 the test knows from the number of acts said what the victim was promised.
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusefs.base import failpoints
+from fusefs.store.margins import DEFAULT
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
@@ -72,11 +74,27 @@ def acts() -> Iterator[Act]:
             yield b"", lambda fs: fs.store.checkpoint(), lambda made: None
 
 
+def waste(fs: InProcess) -> None:
+    """Fill the newest segment with what nobody needs."""
+    fs.write(b"waste", random.Random(0).randbytes(500_000))
+    fs.unlink(b"waste")
+    for entry in list(fs.trash.entries()):
+        fs.unlink(fs.trash.path_in_trash(entry))
+    while fs.reap():
+        pass
+
+
 def main() -> None:
-    store, plan, *only_open = sys.argv[1:]
+    store, plan, *other = sys.argv[1:]
+    if other == ["gc"]:
+        fs = InProcess(Path(store), ManualClock())
+        waste(fs)
+        failpoints.arm(plan)
+        fs.collect(DEFAULT)
+        return
     failpoints.arm(plan)
     fs = InProcess(Path(store), ManualClock())
-    if only_open:
+    if other:
         return
     if fs.tree.lookup(1, b"dir") is None:
         fs.mkdir(b"dir")

@@ -29,8 +29,11 @@ ACTING = {
     "checkpoint.begin": (1, 3),
     "checkpoint.commit": (1, 3),
     "checkpoint.committed": (1, 3),
+    "collect.rolled": (1, 3),
+    "collect.read": (1, 3),
     "collect.moved": (1, 3),
     "collect.snapshot": (1, 2, 3),
+    "collect.delete": (1, 3),
     "collect.deleted": (1, 3),
 }
 #: Where they die while they recover.

@@ -58,6 +58,7 @@ def test_from_the_mount_to_the_unmount(mounted: Mounted) -> None:
         assert (first["number"], first["kind"]) == (1, "mounted")
         assert (first["store"], first["mountpoint"]) == (str(mounted.store), str(mounted.mnt))
         collected = json.loads(fusefs("gc", "--json", mounted.mnt))
+        assert collected.pop("failed") == []
         second = next_event(process)
         assert second == {**collected, **second}
         assert (second["number"], second["kind"]) == (2, "collected")

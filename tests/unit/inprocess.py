@@ -8,17 +8,21 @@ from pathlib import Path
 import trio
 
 from fusefs.config.options import MountOptions, StoreOptions
+from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import Refused
 from fusefs.model import extent, keys
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
+from fusefs.store.margins import Margins
 from fusefs.store.store import Store
 from fusefs.trash.restore import Restorer
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
 
+#: Collect everything there is to gain.
+ALL = Margins(slack=0.0, least_bytes=0)
 ROOT_USER = Caller(0, 0, 0)
 REGULAR, DIRECTORY, SYMLINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
 
@@ -154,9 +158,9 @@ class InProcess:
     def restorer(self, caller: Caller | None = None) -> Restorer:
         return Restorer(self.tree, self.trash, caller or self.caller)
 
-    def collect(self, least_dead: float = 0.0) -> None:
-        """Give space back; by default from every segment that the index has caught up with."""
-        trio.run(self.filesystem.collecting.collect, least_dead)
+    def collect(self, margins: Margins = ALL) -> Collected:
+        """Give space back; by default from every segment that has a byte of no use."""
+        return trio.run(Collecting(self.store, margins).collect)
 
     def reap(self, is_referenced: Callable[[int], bool] = lambda ino: False) -> int:
         return self.files.reap(is_referenced)

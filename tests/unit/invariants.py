@@ -19,10 +19,13 @@ from fusefs.model.entry import State
 from fusefs.model.extent import BLOCK_SIZE, HOLE
 from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Position
-from fusefs.store.recovery import list_segments, replay
+from fusefs.store.recovery import list_segments, replay, segment_sizes
 from fusefs.store.store import Store
 
 Rows = dict[bytes, bytes]
+#: What a block takes of the log beside its content and its row: the head of its record, its line
+#: in the seal, the lengths of the row's key and value, the key.
+_BESIDE = 12 + 44 + 16 + 6 + 9
 
 
 def check(store: Store, *, read_data: bool = True) -> None:
@@ -121,12 +124,23 @@ def _misused(store: Store, rows: Rows) -> list[str]:
     live: Counter[int] = Counter()
     for key, row in rows.items():
         if key[:1] == keys.BLOCK and (block := Block.unpack(row)).refs:
-            live[block.segment] += block.stored
+            live[block.segment] += block.stored + _BESIDE + len(row)
     return [
         f"segment {number} has {live[number]} live bytes, counted as {counted}"
         for number in list_segments(store.path / "segments")
         if (counted := store.usage.live_bytes(number)) != live[number]
-    ]
+    ] + _missized(store, live.total())
+
+
+def _missized(store: Store, live_bytes: int) -> list[str]:
+    """Sizes that the store keeps in mind and that the files do not have."""
+    sizes = segment_sizes(store.path / "segments")
+    found = [] if sizes == store.segments else [f"segments are {sizes}, not {store.segments}"]
+    if (total := sum(sizes.values())) != store.segments_bytes:
+        found.append(f"segments have {total} bytes, counted as {store.segments_bytes}")
+    if live_bytes != store.usage.total_bytes:
+        found.append(f"{live_bytes} bytes are needed, counted as {store.usage.total_bytes}")
+    return found
 
 
 class _Checker:

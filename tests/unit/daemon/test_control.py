@@ -29,9 +29,18 @@ class FakeService:
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.events = Events(ManualClock())
+        self.told_twice = trio.Event()
 
     def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "errors": []}
+        self.asked.append(("status",))
+        if self.asked.count(("status",)) == 3:
+            self.told_twice.set()
+        done = {"segments_done": len(self.asked), "segments_planned": 9}
+        return {"pid": os.getpid(), "errors": [], "collecting": done}
+
+    async def gc(self, dry_run: bool) -> dict[str, Any]:
+        await self.told_twice.wait()
+        return {"segments": 9}
 
     def df(self) -> dict[str, Any]:
         raise ZeroDivisionError("a bug")
@@ -114,6 +123,7 @@ async def running(store: Path) -> AsyncIterator[Running]:
 async def test_verbs_and_their_answers(tmp_path: Path) -> None:
     async with running(tmp_path) as box:
         assert (await box.ask(Client.status))["pid"] == os.getpid()
+        box.service.asked.clear()
         assert await box.ask(Client.trash_list) == [{"id": 1, "path": ODD}]
         assert await box.ask(lambda c: c.info(b"a\xff")) == {"path": os.fsdecode(b"a\xff")}
         await box.ask(Client.checkpoint)
@@ -121,6 +131,16 @@ async def test_verbs_and_their_answers(tmp_path: Path) -> None:
         assert box.service.asked == [("checkpoint",), ("flush",)]
         await box.ask(Client.stop)
         assert box.stops == 1
+
+
+async def test_who_waits_for_a_collection_is_told_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    async with running(tmp_path) as box:
+        done = await box.ask(
+            lambda c: c.gc(False, lambda done, planned: told.append((done, planned)))
+        )
+    assert done == {"segments": 9}
+    assert told[:2] == [(1, 9), (2, 9)]
 
 
 async def test_restore_knows_who_asks_and_is_durable_when_it_returns(tmp_path: Path) -> None:

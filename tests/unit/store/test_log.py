@@ -59,6 +59,19 @@ def test_an_idle_segment_is_sealed_on_demand_and_the_next_append_opens_another(
     assert [one.kind for one in records(path, 2) if isinstance(one, Record)] == [format.BATCH]
 
 
+def test_rolling_seals_the_segment_and_begins_the_next_once(store: Store, path: Path) -> None:
+    put(store, a=b"1")
+    for _ in range(2):
+        store.roll()
+        assert (store.newest_segment, sorted(store.segments)) == (2, [1, 2])
+    last = records(path, 1)[-1]
+    assert isinstance(last, Record)
+    assert last.kind == format.SEAL
+    assert records(path, 2) == []
+    put(store, a=b"2")
+    assert store.newest_segment == 2
+
+
 @pytest.mark.parametrize("place", ["log.append", "log.appended", "log.open"])
 @pytest.mark.parametrize(("name", "kind"), [("ENOSPC", DiskFull), ("EIO", StoreError)])
 def test_an_append_that_fails_leaves_nothing_behind(
