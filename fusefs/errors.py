@@ -25,6 +25,9 @@
     |-- NoSuchEntry                 ENOENT   31   no such entry in the trash
     |-- TargetExists                EEXIST   32   restore never overwrites
     |-- NotPermitted                EPERM    33
+    |-- WrongState                  EBUSY    34   not possible in the state that an entry is in
+    |-- InUse                       EBUSY    35   somebody has it open
+    |-- BadPolicy                   EINVAL   36   a policy of the trash that does not parse
     |-- DamageFound                 EIO      40   fsck found damage (each piece was named)
     |-- Refused                     any       1   what a system call on the mount answers
 
@@ -205,6 +208,27 @@ class NotPermitted(FusefsError):
 
     errno = EPERM
     exit_code = 33
+
+
+class WrongState(FusefsError):
+    """An operation on an entry of the trash that its state does not allow."""
+
+    errno = EBUSY
+    exit_code = 34
+
+
+class InUse(FusefsError):
+    """Somebody has it open."""
+
+    errno = EBUSY
+    exit_code = 35
+
+
+class BadPolicy(FusefsError):
+    """A policy of the trash that does not parse."""
+
+    errno = EINVAL
+    exit_code = 36
 
 
 class DamageFound(FusefsError):

@@ -119,3 +119,13 @@ def size(count: float) -> str:
             break
         count /= 1024
     return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def moment(time: str) -> str:
+    """A time of a record to the second."""
+    return time[:19].replace("T", " ")
+
+
+def complain(text: str) -> None:
+    """Print one line about something that went wrong, beside the output."""
+    print(f"fusefs: {printable(text)}", file=sys.stderr)

@@ -60,12 +60,18 @@ def read(place: "Place") -> Record:
 def screen(record: Record) -> list[tuple[str, str]]:
     """The record as lines for people."""
     errors = [f"{record['damaged_reads']} damaged reads"] if record["damaged_reads"] else []
+    if record["purge_trouble"]:
+        errors.append(f"purging waits: {printable(record['purge_trouble'])}")
     if record["cut_bytes"]:
         errors.append(f"{size(record['cut_bytes'])} of the log did not verify and were set aside")
     return [
         ("store", f"{printable(record['store'])}  ({record['uuid']})"),
         ("mount", printable(_mount(record))),
         *space(record),
+        (
+            "purges",
+            f"{record['purges_running']} under way, {record['purges_queued']} waiting",
+        ),
         (
             "not yet on disk",
             f"{size(record['waiting_bytes'])} in memory,"

@@ -32,6 +32,7 @@ class MountOptions:
     read_only: bool = False
     noatime: bool = False
     allow_other: bool = False
+    trash: bool = True
     show_trash: bool = False
     writeback_cache: bool = False
     acl: bool = True
@@ -58,8 +59,8 @@ class MountOptions:
                 kernel.add("noatime")
             elif name in ("show_trash", "writeback_cache"):
                 values[name] = True
-            elif name == "noacl":
-                values["acl"] = False
+            elif name in ("noacl", "notrash"):
+                values[name.removeprefix("no")] = False
             elif name == "dirty_limit":
                 values["dirty_limit_bytes"] = _megabytes(option, value)
             elif option in KERNEL:

@@ -7,7 +7,7 @@ event has none, because nothing may happen for days.
 import json
 import socket
 import threading
-from base64 import b64encode
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fusefs.daemon.collecting import Progress
 
 _ANSWER_TIMEOUT_S = 15.0
+#: Between two looks at a purge.
+_MOMENT_S = 0.1
 #: For what waits on the disk: at most the dirty limit has to be written.
 _FLUSH_TIMEOUT_S = 300.0
 #: A collection may move as much as the store holds.
@@ -79,21 +81,15 @@ class Client:
         return answer
 
     def info(self, path: bytes) -> dict[str, Any]:
-        answer: dict[str, Any] = self._ask("info", path=_text(path))
+        answer: dict[str, Any] = self._ask("info", path=path)
         return answer
 
-    def trash_list(self) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self._ask("trash_list", timeout_s=_FLUSH_TIMEOUT_S)
-        return answer
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        return self._ask(verb, timeout_s=_FLUSH_TIMEOUT_S, **arguments)
 
-    def trash_restore(self, target: int | bytes, to: bytes | None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._ask(
-            "trash_restore",
-            timeout_s=_FLUSH_TIMEOUT_S,
-            target=target if isinstance(target, int) else _text(target),
-            to=None if to is None else _text(to),
-        )
-        return answer
+    def purge_progress(self, jobs: list[int]) -> list[dict[str, Any]]:
+        time.sleep(_MOMENT_S)
+        return list(self.ask("trash_jobs", numbers=jobs))
 
     def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> dict[str, Any]:
         with self._watching(on_progress):
@@ -186,7 +182,3 @@ class Client:
         return DaemonFailed(
             f"the daemon of {self._store} {how}: look at {self._store}/daemon.log or its journal"
         )
-
-
-def _text(path: bytes) -> str:
-    return b64encode(path).decode()

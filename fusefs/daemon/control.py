@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from fusefs.daemon.following import GONE, EventsArguments, Following
+from fusefs.daemon.trash_desk import VERBS
 from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, encode, encode_error, socket_address
 from fusefs.errors import FusefsError, UsageError
 
@@ -53,11 +54,6 @@ class GcArguments(msgspec.Struct, forbid_unknown_fields=True):
     """Of ``gc``."""
 
     dry_run: bool = False
-
-
-class RestoreArguments(msgspec.Struct, forbid_unknown_fields=True):
-    target: int | bytes
-    to: bytes | None = None
 
 
 class ControlServer:
@@ -171,11 +167,9 @@ class ControlServer:
         if request.verb == "info":
             info = msgspec.json.decode(request.args, type=InfoArguments)
             return service.info(info.path)
-        if request.verb == "trash_restore":
-            restore = msgspec.json.decode(request.args, type=RestoreArguments)
-            restored = service.trash_restore(restore.target, restore.to, uid)
-            await service.flush()
-            return restored
+        if (verb := VERBS.get(request.verb)) is not None:
+            arguments = msgspec.json.decode(request.args, type=verb.arguments)
+            return await verb.perform(service.trash, arguments, uid)
         if request.verb == "gc":
             gc = msgspec.json.decode(request.args, type=GcArguments)
             return await service.gc(gc.dry_run)
@@ -187,8 +181,6 @@ class ControlServer:
                 return service.status()
             case "df":
                 return service.df()
-            case "trash_list":
-                return service.trash_list()
             case "checkpoint":
                 service.checkpoint()
             case "flush":

@@ -11,9 +11,15 @@ from fusefs.base.clock import Clock, SystemClock
 from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
+from fusefs.daemon.purging import Purging
 from fusefs.errors import DiskFull, FusefsError
 from fusefs.files.files import FLUSH_AGE_S, Files
+from fusefs.files.reaper import Reaper
+from fusefs.model.entry import Entry, State
+from fusefs.model.job import Job
 from fusefs.store.store import Store
+from fusefs.trash.expiry import Expiry
+from fusefs.trash.purge import Purger
 from fusefs.trash.trash import Trash
 from fusefs.tree.tree import Tree
 
@@ -33,12 +39,37 @@ class Filesystem:
         self.events = Events(store.clock)
         self.tree = Tree(store, noatime=options.noatime or options.read_only)
         self.tree.format(os.getuid(), os.getgid())
-        self.trash = Trash(self.tree)
+        self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
+        self.reaper = Reaper(self.tree, self.files.extents, self._is_held)
+        self.purger = Purger(self.tree, self.trash, self.files.is_open)
+        self.purger.try_again = self.reaper.forgive
+        self.expiry = Expiry(store, self.trash, self.purger)
+        self.purging = Purging(self.trash, self.purger, self.expiry, self.reaper)
         self.collecting = Collecting(store)
+        self.trash.tell = self._tell
+        self.purging.tell_over = self._tell_over
         self.collecting.tell = self._tell_collected
-        #: Whether the face still knows an inode; set by it.
+        #: Whether the face still knows an inode, and how it learns that a name came or went; set
+        #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
+        self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
+
+    def _is_held(self, ino: int) -> bool:
+        return self.files.is_open(ino) or self.is_referenced(ino)
+
+    def _tell(self, one: Entry) -> None:
+        if one.state in (State.COMPLETE, State.ERROR):
+            self.events.publish(
+                "purge", entry=one.number, path=b"/" + one.origin, state=one.state.value,
+                job=one.job, errno=one.errno, error=one.message,
+            )  # fmt: skip
+
+    def _tell_over(self, job: Job) -> None:
+        self.events.publish(
+            "purge-job", job=job.number, why=job.cause, done=job.done, failed=job.failed,
+            in_use=job.skipped,
+        )  # fmt: skip
 
     def _tell_collected(self, done: Collected) -> None:
         self.events.publish(
@@ -68,6 +99,8 @@ class Filesystem:
                 " files that need them cannot be read, fusefs fsck names them",
                 lost_bytes=replay.lost_bytes,
             )
+        for _ in filesystem.trash.revive():  # what a crash cut short
+            pass
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
             filesystem.events.publish("recovered", records=replay.batches)
@@ -79,11 +112,12 @@ class Filesystem:
         await self.files.sync()
 
     async def run_background(self) -> None:
-        """Flush by age, checkpoint, free what nobody needs; until cancelled."""
+        """Flush by age, checkpoint, purge, free what nobody needs; until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_ticks)
             if not self.options.read_only:
                 nursery.start_soon(self.collecting.run)
+                nursery.start_soon(self.purging.run)
 
     async def _run_ticks(self) -> None:
         """What is due every now and then.
@@ -99,7 +133,7 @@ class Filesystem:
             next(refill, None)
             try:
                 self.files.flush_older_than(FLUSH_AGE_S)
-                self.files.reap(self.is_referenced)
+                self._forget_vanished()
                 is_old = clock.monotonic() - last_checkpoint >= CHECKPOINT_AGE_S
                 if is_old or self.store.is_checkpoint_due:
                     await self._checkpoint()
@@ -109,6 +143,13 @@ class Filesystem:
                 if not was_full:
                     log.warning("background work waits for space", error=str(error))
                 was_full = True
+
+    def _forget_vanished(self) -> None:
+        """Have the face let go of purged names, or their inodes would be kept for it."""
+        vanished, self.purger.vanished = self.purger.vanished, []
+        for parent, name, ino in vanished:
+            if self.is_referenced(ino):
+                self.forget_name(parent, name)
 
     async def _checkpoint(self) -> None:
         self.tree.flush_times()
@@ -120,7 +161,8 @@ class Filesystem:
         """Flush, checkpoint and unlock; unlocks also when the disk refuses, and raises then."""
         try:
             self.files.flush_all()
-            self.files.reap(lambda ino: False)
+            self.is_referenced = lambda ino: False
+            self.reaper.step()
         except FusefsError as error:
             log.error("not everything could be written", error=str(error))
             raise

@@ -2,24 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from fusefs import __version__
-from fusefs.base.clock import utc as _utc
+from fusefs.base.clock import utc
 from fusefs.daemon.collecting import Progress
 from fusefs.daemon.filesystem import Filesystem
+from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
 from fusefs.model.block import ZSTD, Block
-from fusefs.model.entry import Entry
 from fusefs.model.extent import HOLE
-from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
+from fusefs.model.inode import IN_TRASH, Inode
 from fusefs.store import format
-from fusefs.trash.restore import Restorer
-from fusefs.tree.removal import Caller
 
 Record = dict[str, Any]
 
@@ -27,14 +24,14 @@ _MAX_EXTENTS = 1000
 
 
 class Service:
-    """Answers about `filesystem`. `forget_name` tells a face that a name came into being."""
+    """Answers about `filesystem`."""
 
     def __init__(self, filesystem: Filesystem, mountpoint: str | None) -> None:
         self._filesystem = filesystem
         self.events = filesystem.events
         self._mountpoint = mountpoint
         self._started = time.time()
-        self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
+        self.trash = TrashDesk(filesystem)
 
     def status(self) -> Record:
         """Counters, space, the log and the mount."""
@@ -47,7 +44,7 @@ class Service:
             "store": os.fspath(store.path),
             "uuid": store.identity.uuid,
             "mountpoint": self._mountpoint,
-            "started": _utc(int(self._started * 1e9)),
+            "started": utc(int(self._started * 1e9)),
             "inodes": store.totals.inodes,
             "waiting_bytes": filesystem.files.waiting_bytes,
             "unsynced_bytes": store.unsynced_bytes,
@@ -63,6 +60,7 @@ class Service:
             "replayed_records": statistics.replay.batches,
             "cut_bytes": statistics.replay.cut_bytes,
             "damaged_reads": statistics.damaged_reads,
+            **filesystem.purging.record(),
             "collecting": self._collecting(),
             **self.df(),
         }
@@ -125,10 +123,10 @@ class Service:
             "size": inode.size,
             "stored_size": inode.stored_size,
             "allocated_bytes": inode.blocks_bytes,
-            "modified": _utc(inode.mtime),
-            "changed": _utc(inode.ctime),
-            "accessed": _utc(inode.atime),
-            "created": _utc(inode.btime),
+            "modified": utc(inode.mtime),
+            "changed": utc(inode.ctime),
+            "accessed": utc(inode.atime),
+            "created": utc(inode.btime),
             "xattrs": [os.fsdecode(name) for name in tree.xattrs.names(inode.ino)],
             "extents": extents,
         }
@@ -153,47 +151,15 @@ class Service:
             "blake3": block.digest.hex(),
         }
 
-    def trash_list(self) -> list[Record]:
-        """The entries of the trash, oldest first."""
-        return [self._entry(one) for one in self._filesystem.trash.entries()]
-
-    def _entry(self, one: Entry) -> Record:
-        inode = self._filesystem.tree.inode(one.ino)
-        return {
-            "id": one.number,
-            "original_path": "/" + os.fsdecode(one.origin),
-            "trash_path": "/" + os.fsdecode(self._filesystem.trash.path_in_trash(one)),
-            "kind": _kind(one.kind),
-            "size": inode.size,
-            "deleted_at": _utc(one.deleted_ns),
-            "cause": one.cause.value,
-            "uid": one.uid,
-            "comm": one.process.decode(errors="backslashreplace"),
-            "state": one.state.value,
-        }
-
-    def trash_restore(self, target: int | bytes, to: bytes | None, uid: int) -> Record:
-        """Take an entry back, by id or path; durable when this returns. Never overwrites.
-
-        Raises NoSuchEntry, TargetExists, NotPermitted.
-        """
-        filesystem = self._filesystem
-        self._check_writable()
-        gid = filesystem.tree.inode(ROOT_INO).gid
-        restorer = Restorer(filesystem.tree, filesystem.trash, Caller(uid, gid, os.getpid()))
-        try:
-            restored = restorer.restore(target, to)
-        finally:
-            for parent, name in restorer.appeared:
-                self.forget_name(parent, name)
-        filesystem.store.sync()
-        return {"restored": ["/" + os.fsdecode(path) for path in restored]}
+    def purge_for(self, seconds: float) -> None:
+        """Let purges go on for so long, where no daemon does. Raises DiskFull, StoreError."""
+        self._filesystem.purging.work_for(seconds)
 
     async def gc(self, dry_run: bool, on_progress: Progress | None = None) -> Record:
         """Give back the space of what nothing needs. Raises DiskFull, StoreError."""
         filesystem = self._filesystem
         self._check_writable()
-        while filesystem.files.reap(filesystem.is_referenced):
+        while filesystem.reaper.step():
             await trio.lowlevel.checkpoint()
         if dry_run:
             return filesystem.collecting.plan().record()
@@ -217,7 +183,3 @@ def _state(inode: Inode) -> str:
     if inode.flags & IN_TRASH:
         return "trash"
     return "ready" if inode.nlink else "delete-pending"
-
-
-def _kind(kind: int) -> str:
-    return {0o100000: "file", 0o120000: "symlink", 0o040000: "directory"}.get(kind, "special")

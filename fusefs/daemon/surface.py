@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import trio
 
 from fusefs.daemon.client import Client
@@ -27,6 +28,8 @@ Record = dict[str, Any]
 #: How long a starting or draining daemon, or another verb, may keep the store from us.
 PATIENCE_S = 10.0
 _POLL_S = 0.02
+#: For a purge to go on, between two looks at it.
+_MOMENT_S = 0.1
 
 
 class Surface(Protocol):
@@ -41,11 +44,11 @@ class Surface(Protocol):
     def info(self, path: bytes) -> Record:
         """Inode, extents and blocks of `path`, which is relative to the root of the filesystem."""
 
-    def trash_list(self) -> list[Record]:
-        """The entries of the trash."""
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        """The answer to one of `trash_desk.VERBS`; paths in `arguments` are bytes."""
 
-    def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
-        """Take an entry back, by id or path; durable when this returns. Never overwrites."""
+    def purge_progress(self, jobs: list[int]) -> list[Record]:
+        """How far purges are, after giving them a moment to go on."""
 
     def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
         """Give back the space of what nothing needs, or say how much that is.
@@ -75,11 +78,16 @@ class InProcess:
     def info(self, path: bytes) -> Record:
         return self._service.info(path)
 
-    def trash_list(self) -> list[Record]:
-        return self._service.trash_list()
+    def ask(self, verb: str, **arguments: Any) -> Any:
+        from fusefs.daemon.trash_desk import VERBS
 
-    def trash_restore(self, target: int | bytes, to: bytes | None) -> Record:
-        return self._service.trash_restore(target, to, os.getuid())
+        asked = VERBS[verb]
+        decoded = msgspec.convert(arguments, type=asked.arguments, builtin_types=(bytes,))
+        return trio.run(asked.perform, self._service.trash, decoded, os.getuid())
+
+    def purge_progress(self, jobs: list[int]) -> list[Record]:
+        self._service.purge_for(_MOMENT_S)
+        return list(self.ask("trash_jobs", numbers=jobs))
 
     def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
         return trio.run(self._service.gc, dry_run, on_progress)

@@ -25,6 +25,7 @@ import because every verb of the CLI does it.
 
 import json
 import os
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,12 @@ MAX_REQUEST_BYTES = 64 << 10
 def encode(message: object) -> bytes:
     """One line, for either direction."""
     # The standard library's encoder, because msgspec's refuses lone surrogates.
-    return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(message, ensure_ascii=True, separators=(",", ":"), default=_base64)
+    return text.encode() + b"\n"
+
+
+def _base64(path: bytes) -> str:
+    return b64encode(path).decode()
 
 
 @contextmanager
@@ -55,13 +61,17 @@ def socket_address(store: Path) -> Iterator[str]:
 
 def encode_error(error: FusefsError) -> bytes:
     """The reply that `decode_error` makes the same error of."""
-    described = {
+    return encode({"error": describe_error(error)})
+
+
+def describe_error(error: FusefsError) -> dict[str, Any]:
+    """An error as a record."""
+    return {
         "class": type(error).__name__,
         "message": str(error),
         "exit_code": error.exit_code,
         "errno": error.errno,
     }
-    return encode({"error": described})
 
 
 def decode_error(described: dict[str, Any]) -> FusefsError:

@@ -79,6 +79,12 @@ class Extents:
 
     def shrink_step(self, inode: Inode, size: int) -> None:
         """Take one act towards cutting a longer file off at `size`."""
+        with self._tree.act() as act:
+            self.cut(act, inode, size)
+
+    def cut(self, act: Act, inode: Inode, size: int) -> int:
+        """Take up to some hundred extents from the end of a file that is longer than `size`, none
+        of which `act` has changed; returns how many."""
         rows = self._store.tail(
             keys.extent(inode.ino, inode.stored_size),
             keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
@@ -88,11 +94,11 @@ class Extents:
         if not old:
             raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
         kept = [old[0].part(0, size)] if old[0].offset < size else []
-        with self._tree.act() as act:
-            act.change(inode)
-            self._write(act, inode, old, kept)
-            inode.stored_size = kept[0].end if kept else old[0].offset
-            inode.size = max(size, inode.stored_size)
+        act.change(inode)
+        self._write(act, inode, old, kept)
+        inode.stored_size = kept[0].end if kept else old[0].offset
+        inode.size = max(size, inode.stored_size)
+        return len(old)
 
     def _write(self, act: Act, inode: Inode, old: list[Extent], new: list[Extent]) -> None:
         before = {one.offset: one for one in old}

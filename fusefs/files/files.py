@@ -5,13 +5,11 @@ the limit; whole blocks go at once. A flush that fails keeps the bytes and tells
 """
 
 import time
-from collections.abc import Callable
 from errno import EBADF, EFBIG, EPERM
 
-import structlog
 import trio
 
-from fusefs.errors import FusefsError, Refused, StoreDamaged
+from fusefs.errors import FusefsError, Refused
 from fusefs.files.extents import Extents
 from fusefs.files.waiting import Waiting
 from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
@@ -30,10 +28,6 @@ _INLINE_SYNC = 256 << 10
 #: Small cold reads are made on the loop as well, while the disk lately answered this fast.
 _SMALL_READ = 64 << 10
 _INLINE_READ_S = 0.5e-3
-#: Some 20 ms of work.
-_REAP_ACTS = 200
-
-log = structlog.get_logger(__name__)
 
 
 class OpenFile:
@@ -74,8 +68,6 @@ class Files:
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
         self._sync_lock = trio.Lock()
-        self._last_reaped = 0
-        self._damaged_orphans: set[int] = set()
         self._cold_read_s = 0.0  # moving average of small ones
 
     # -- handles
@@ -307,43 +299,3 @@ class Files:
                 if one.block != HOLE:
                     self._store.prefetch(one.block)
             file.prefetched = stop
-
-    # -- freeing
-
-    def reap(self, is_referenced: Callable[[int], bool], acts: int = _REAP_ACTS) -> int:
-        """Free orphans that nobody holds any more, with up to `acts` acts; returns how many.
-
-        The next call goes on where this one stopped, and begins again after the last orphan.
-        """
-        count = 0
-        found = self._tree.orphans(self._last_reaped, acts)
-        is_last = len(found) < acts
-        for ino in found:
-            is_held = self.is_open(ino) or is_referenced(ino) or ino in self._damaged_orphans
-            if not is_held:
-                inode = self._tree.inode(ino)
-                acts -= self._free_content(inode, acts)
-                if acts <= 0:
-                    return count
-                self._tree.reap(ino)
-                acts -= 1
-                count += 1
-            self._last_reaped = ino
-        if is_last:
-            self._last_reaped = 0
-        return count
-
-    def _free_content(self, inode: Inode, acts: int) -> int:
-        """Take up to `acts` acts to free all extents; returns how many; all, if it is damaged."""
-        if not inode.is_file:
-            return 0
-        for done in range(acts):
-            if not inode.stored_size:
-                return done
-            try:
-                self.extents.shrink_step(inode, 0)
-            except StoreDamaged as damage:
-                log.error("cannot free", inode=inode.ino, error=str(damage))
-                self._damaged_orphans.add(inode.ino)
-                break
-        return acts

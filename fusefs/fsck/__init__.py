@@ -4,7 +4,8 @@
     problem     what is wrong, and by which path to name it
     view        the rows of a store: its last checkpoint, and what the log says since
     tables      rows as values; the ones that do not decode
-    names       names, directories, link counts, the trash
+    names       names, directories, link counts
+    trash       entries of the trash, and its books: queue, batches, jobs, history
     contents    extents, references of blocks, link targets, extended attributes
     books       the index's own position, counters and sums
     segments    do the log's records and the blocks' places verify

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from fusefs.model import keys
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store.store import Counters
 
@@ -22,3 +23,5 @@ class Census:
         if table in COUNTED:
             self.totals.account(key, None, row)
         self.highest.take(key)
+        if table == keys.HISTORY:  # its number was a cookie, and must not be one again
+            self.highest.cookie = max(self.highest.cookie, keys.number(key))

@@ -11,6 +11,7 @@ from fusefs.fsck.names import names
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.segments import Progress, blocks, list_segments, segments
 from fusefs.fsck.tables import Tables
+from fusefs.fsck.trash import trash
 from fusefs.fsck.view import View, view
 from fusefs.model import keys
 from fusefs.store import identity
@@ -65,4 +66,5 @@ def _index(rows: View, tables: Tables, places: Places, census: Census) -> Iterat
         yield Problem("row", places.of_row(key), why)
     yield from books(rows, census)
     yield from names(tables, places)
+    yield from trash(tables, places)
     yield from contents(tables, places)

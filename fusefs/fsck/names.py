@@ -1,8 +1,7 @@
-"""Do names, inodes and the trash fit together?
+"""Do names and inodes fit together?
 
 Every name has its inode and every inode its names; directories know where they are; link counts
-are right; what is in the trash has its entry. Where a row does not decode (that was told already),
-what depends on it is passed over.
+are right. Where a row does not decode (that was told already), what depends on it is passed over.
 """
 
 import os
@@ -29,13 +28,12 @@ class _NameCounts:
 
 
 def names(tables: Tables, places: Places) -> Iterator[Problem]:
-    """Every misfit among names, inodes and entries."""
+    """Every misfit among names and inodes."""
     counts = _NameCounts()
     yield from _roots(tables)
     yield from _by_name(tables, places, counts)
     yield from _listed(tables, places, counts)
     yield from _own_names(tables, places)
-    yield from _entries(tables)
     yield from _inodes(tables, places, counts)
     yield from _orphans(tables)
     yield from _cycles(tables, places)
@@ -110,9 +108,24 @@ def _misplaced(tables: Tables, parent: int, name: bytes, inode: Inode) -> Iterat
     if inode.parent != parent or own_name != name:
         yield "directory", "does not know its own name and parent"
     above = tables.inode(parent)
-    # The reverse is what a crash leaves of the restoring of a large directory.
-    if inode.flags & IN_TRASH and above and not above.flags & IN_TRASH:
-        yield "trash", "is marked as a part of the trash, and lies outside of it"
+    if above is None or inode.flags & IN_TRASH == above.flags & IN_TRASH:
+        return
+    if inode.flags & IN_TRASH:
+        # Of a directory that is taken back the marks go from the top down.
+        if not any(tables.has(keys.revival(one.ino)) for one in _upwards(tables, inode)):
+            yield "trash", "is marked as a part of the trash, and lies outside of it"
+    elif any(one.ino == TRASH_INO for one in _upwards(tables, above)):
+        yield "trash", "lies in the trash, and is not marked as a part of it"
+
+
+def _upwards(tables: Tables, directory: Inode) -> Iterator[Inode]:
+    """A directory and those that it is in, up to the root, or to where that cannot be told."""
+    above: Inode | None = directory
+    passed = {ROOT_INO}
+    while above is not None and above.ino not in passed:
+        yield above
+        passed.add(above.ino)
+        above = tables.inode(above.parent)
 
 
 def _listed(tables: Tables, places: Places, counts: _NameCounts) -> Iterator[Problem]:
@@ -133,25 +146,6 @@ def _own_names(tables: Tables, places: Places) -> Iterator[Problem]:
             yield Problem("directory", f"inode {ino}", message)
         elif inode and not inode.is_dir:
             yield Problem("directory", places.path(ino), "is no directory, and known as one")
-
-
-def _entries(tables: Tables) -> Iterator[Problem]:
-    for number, one in tables.entries():
-        where = "/" + os.fsdecode(one.origin)
-        found = tables.dirent(one.parent, one.name)
-        if found is None and tables.has(keys.name(one.parent, one.name)):
-            continue
-        if found is None or found.cookie != number:
-            yield Problem("trash", where, f"entry {number} has no name in the trash")
-        elif (found.ino, found.kind) != (one.ino, one.kind):
-            message = f"entry {number} is of inode {one.ino}, its name leads to {found.ino}"
-            yield Problem("trash", where, message)
-        elif not tables.has(keys.inode(one.ino)):
-            message = f"entry {number} is of inode {one.ino}, which does not exist"
-            yield Problem("trash", where, message)
-        if not one.history or one.history[-1][0] != one.state:
-            message = f"entry {number} is {one.state}, its history says otherwise"
-            yield Problem("trash", where, message)
 
 
 def _inodes(tables: Tables, places: Places, counts: _NameCounts) -> Iterator[Problem]:

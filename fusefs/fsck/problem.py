@@ -10,7 +10,7 @@ from fusefs.model.inode import ROOT_INO, TRASH_INO
 
 @dataclass(frozen=True)
 class Problem:
-    """`where`: path, inode, block or segment; `message`: what is wrong there.
+    """`where`: path, inode, block, segment, or number of the trash; `message`: what is wrong there.
 
     `kind`::
 
@@ -18,7 +18,7 @@ class Problem:
         name         leads nowhere, lies nowhere, or is none
         listing      is not the same by name and in its directory
         directory    does not know its place, or is inside itself
-        trash        an entry and its name disagree
+        trash        the books of the trash disagree, or an entry and its name
         links        names are miscounted
         orphan       has no name and is not to be freed, or the reverse
         extent       extents do not cover the file
@@ -77,10 +77,17 @@ class Places:
             return self.named(number, key[9:])
         if table == keys.BLOCK:
             return f"block {number}"
-        if table == keys.ENTRY:
+        if table == keys.BATCH:
+            return f"batch {number}"
+        if table == keys.JOB:
+            return f"purge {number}"
+        if table in (keys.ENTRY, keys.HISTORY):
             return self._of_entry(number)
+        if table in (keys.QUEUE, keys.FINISHED):
+            return self._of_entry(keys.second(key)) if len(key) == 17 else "index"
         is_of_inode = table in (
-            keys.INODE, keys.ORDER, keys.DIRECTORY, keys.LINK, keys.XATTR, keys.EXTENT, keys.ORPHAN,
+            keys.INODE, keys.ORDER, keys.DIRECTORY, keys.LINK, keys.XATTR, keys.EXTENT,
+            keys.REVIVAL, keys.ORPHAN,
         )  # fmt: skip
         return self.path(number) if is_of_inode else "index"
 

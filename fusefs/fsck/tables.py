@@ -4,6 +4,7 @@ So that damage to one row does not hide the rest: whoever asks for a row that do
 None, and can see by `has` that it is not missing.
 """
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,13 +13,17 @@ import msgspec
 
 from fusefs.fsck.census import Census
 from fusefs.fsck.view import Rows
-from fusefs.model import dirent, entry, extent, keys
+from fusefs.model import batch, dirent, entry, extent, job, keys
+from fusefs.model.batch import RemovalBatch
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, RAW, Block
 from fusefs.model.dirent import Dirent
-from fusefs.model.entry import Entry
+from fusefs.model.entry import FINAL, Entry
 from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
 from fusefs.model.inode import Inode
+from fusefs.model.job import Job
 from fusefs.store import format
+from fusefs.trash.policy import Policy
+from fusefs.trash.steady import Mark
 from fusefs.tree.tree import NAME_MAX
 
 #: What decoding a row may raise.
@@ -68,6 +73,19 @@ class Tables:
         block: Block | None = self._value(keys.block(number))
         return block
 
+    def entry(self, number: int) -> Entry | None:
+        one: Entry | None = self._value(keys.entry(number))
+        return one
+
+    def batch(self, number: int) -> RemovalBatch | None:
+        found: RemovalBatch | None = self._value(keys.batch(number))
+        return found
+
+    def orphaned_entry(self, ino: int) -> int:
+        """The entry of the trash that an inode to be freed was; 0 if none."""
+        number: int | None = self._value(keys.orphan(ino))
+        return number or 0
+
     def _value(self, key: bytes) -> Any:
         row = self.get(key)
         return None if row is None else _decoded(key, row)
@@ -97,8 +115,37 @@ class Tables:
         for key, row in self._rows.scan(keys.BLOCK):
             yield keys.number(key), _decoded(key, row)
 
-    def entries(self) -> Iterator[tuple[int, Entry]]:
-        return ((keys.number(key), one) for key, one in self._values(keys.ENTRY))
+    def entries(self) -> Iterator[tuple[int, Entry | None]]:
+        """(number, entry); None for one that does not decode."""
+        for key, row in self._rows.scan(keys.ENTRY):
+            if len(key) == 9:
+                yield keys.number(key), _decoded(key, row)
+
+    def queue(self) -> Iterator[tuple[int, int]]:
+        """(deadline_ns, entry)."""
+        return ((keys.number(key), keys.second(key)) for key, _ in self._values(keys.QUEUE))
+
+    def batches(self) -> Iterator[RemovalBatch]:
+        return (one for _, one in self._values(keys.BATCH))
+
+    def jobs(self) -> Iterator[Job]:
+        return (one for _, one in self._values(keys.JOB))
+
+    def past(self) -> Iterator[Entry]:
+        """Entries that have left the trash."""
+        return (one for _, one in self._values(keys.HISTORY))
+
+    def finished(self) -> Iterator[int]:
+        """The numbers of the same, in the order in which they left."""
+        return (keys.second(key) for key, _ in self._rows.scan(keys.FINISHED) if len(key) == 17)
+
+    def revivals(self) -> Iterator[int]:
+        """Inodes of directories that are being taken back."""
+        return (keys.number(key) for key, _ in self._values(keys.REVIVAL))
+
+    def orphans(self) -> Iterator[tuple[int, int]]:
+        """(ino, the entry of the trash that it was; 0 if none)."""
+        return ((keys.number(key), one) for key, one in self._values(keys.ORPHAN))
 
     def of_inodes(self, table: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         """(ino, rest of the key, row) of a table of plain bytes."""
@@ -133,8 +180,10 @@ def _decoded(key: bytes, row: bytes) -> Any:
 
 def _shown(key: bytes) -> str:
     """A key as model.keys writes it: ``e 12 1048576``."""
+    if key[:1] == keys.SETTING:
+        return f"s {os.fsdecode(key[1:])}"
     parts = [key[:1].decode(), str(keys.number(key))]
-    if key[:1] in (keys.ORDER, keys.EXTENT):
+    if key[:1] in (keys.ORDER, keys.EXTENT, keys.QUEUE, keys.FINISHED):
         parts.append(str(keys.second(key)))
     elif len(key) > 9:
         parts.append(repr(key[9:])[1:])
@@ -218,14 +267,62 @@ def _entry(key: bytes, row: bytes) -> Entry:
         raise ValueError(f"it says to be entry {one.number}")
     if not (0 < one.ino < _NUMBER_MAX and 0 < one.parent < _NUMBER_MAX):
         raise ValueError("it names no inode")
+    if min(one.deadline_ns, one.batch, one.job) < 0:
+        raise ValueError("it has a negative number")
     return one
 
 
-def _orphan(key: bytes, row: bytes) -> bytes:
+def _past(key: bytes, row: bytes) -> Entry:
+    one = _entry(key, row)
+    if one.state not in FINAL:
+        raise ValueError(f"it is {one.state}")
+    return one
+
+
+def _batch(key: bytes, row: bytes) -> RemovalBatch:
     _one_number(key)
+    one = batch.unpack(row)
+    if one.number != keys.number(key):
+        raise ValueError(f"it says to be batch {one.number}")
+    return one
+
+
+def _job(key: bytes, row: bytes) -> Job:
+    _one_number(key)
+    one = job.unpack(row)
+    if one.number != keys.number(key):
+        raise ValueError(f"it says to be job {one.number}")
+    return one
+
+
+def _time_of_entry(key: bytes, row: bytes) -> bytes:
+    _two_numbers(key)
     if row:
         raise ValueError("it is not empty")
     return row
+
+
+def _revival(key: bytes, row: bytes) -> str:
+    _one_number(key)
+    return row.decode()
+
+
+def _setting(key: bytes, row: bytes) -> object:
+    match key[1:]:
+        case b"policy":
+            return msgspec.msgpack.decode(row, type=Policy)
+        case b"steady":
+            return msgspec.msgpack.decode(row, type=Mark)
+        case b"replan":
+            return row  # that it is there says all
+    raise ValueError("there is no such setting")
+
+
+def _orphan(key: bytes, row: bytes) -> int:
+    _one_number(key)
+    if len(row) not in (0, 8):
+        raise ValueError(f"it has {len(row)} bytes")
+    return int.from_bytes(row, "big")
 
 
 def _book(key: bytes, row: bytes) -> bytes:
@@ -242,6 +339,13 @@ _DECODERS: dict[bytes, Callable[[bytes, bytes], Any]] = {
     keys.EXTENT: _extent,
     keys.BLOCK: _block,
     keys.ENTRY: _entry,
+    keys.QUEUE: _time_of_entry,
+    keys.BATCH: _batch,
+    keys.HISTORY: _past,
+    keys.FINISHED: _time_of_entry,
+    keys.JOB: _job,
+    keys.REVIVAL: _revival,
+    keys.SETTING: _setting,
     keys.ORPHAN: _orphan,
     keys.META: _book,
 }

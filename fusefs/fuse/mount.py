@@ -2,20 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 import pyfuse3
 import structlog
 import trio
 
-from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.errors import FuseUnavailable
-from fusefs.files.files import Files
 from fusefs.fuse import wait
-from fusefs.fuse.operations import Operations
-from fusefs.store.store import Store
-from fusefs.tree.tree import Tree
+from fusefs.fuse.operations import Operations, Rooms
 
 _TASKS = 64
 #: With it reads arrive as 1 MiB, without as 128 KiB.
@@ -31,15 +26,6 @@ class _Option(str):
         return os.fsencode(str(self))
 
 
-class Rooms(Protocol):
-    """What a mount serves."""
-
-    store: Store
-    tree: Tree
-    files: Files
-    events: Events
-
-
 class FuseMount:
     """One mount of a filesystem. pyfuse3 allows one in a process."""
 
@@ -47,11 +33,15 @@ class FuseMount:
         self._mountpoint = mountpoint
         self._options = options
         self._fsname = fsname
-        self._operations = Operations(rooms.store, rooms.tree, rooms.files, options, rooms.events)
+        self._operations = Operations(rooms, options)
 
     def is_referenced(self, ino: int) -> bool:
         """Whether the kernel still knows the inode."""
         return self._operations.references.has(ino)
+
+    def count_requests(self) -> int:
+        """Requests of the kernel so far, but for those about handles."""
+        return self._operations.requests
 
     def mount(self) -> None:
         """Mount; requests wait until `run`. Raises FuseUnavailable."""

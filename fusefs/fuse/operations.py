@@ -13,10 +13,11 @@ import functools
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyfuse3
 import structlog
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
 from fusefs.base.events import Events
@@ -27,6 +28,8 @@ from fusefs.fuse.references import References
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
+from fusefs.trash import policy
+from fusefs.trash.trash import Trash
 from fusefs.tree import acl
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import SET_ID, TRASH_NAME, Tree
@@ -46,9 +49,10 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
 
 def _answer(handler: _Handler) -> _Handler:
     @functools.wraps(handler)
-    async def answered(*arguments: Any) -> Any:
+    async def answered(self: "Operations", *arguments: Any) -> Any:
+        self.requests += 1
         try:
-            return await handler(*arguments)
+            return await handler(self, *arguments)
         except FUSEError:
             raise
         except Refused as refusal:
@@ -107,6 +111,16 @@ class _Listing:
         self.end = end
 
 
+class Rooms(Protocol):
+    """What a mount serves."""
+
+    store: Store
+    tree: Tree
+    files: Files
+    trash: Trash
+    events: Events
+
+
 class Operations(pyfuse3.Operations):
     """The handlers of one mount."""
 
@@ -114,20 +128,21 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     supports_dot_lookup = False
 
-    def __init__(
-        self, store: Store, tree: Tree, files: Files, options: MountOptions, events: Events
-    ) -> None:
+    def __init__(self, rooms: Rooms, options: MountOptions) -> None:
         super().__init__()
         self.enable_acl = options.acl
         self.enable_writeback_cache = options.writeback_cache
         self._shows_trash = options.show_trash
         self.references = References()
+        #: Answered so far.
+        self.requests = 0
         self._listings: dict[int, _Listing] = {}
         self._last_listing = 0
-        self._store = store
-        self._tree = tree
-        self._files = files
-        self._events = events
+        self._store = rooms.store
+        self._tree = rooms.tree
+        self._files = rooms.files
+        self._trash = rooms.trash
+        self._events = rooms.events
 
     # -- replies
 
@@ -216,6 +231,8 @@ class Operations(pyfuse3.Operations):
         self._tree.rename(
             parent_inode_old, name_old, parent_inode_new, name_new, flags, _caller(ctx)
         )
+        for _ in self._trash.revive():
+            await trio.lowlevel.checkpoint()
 
     @_answer
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:
@@ -315,12 +332,17 @@ class Operations(pyfuse3.Operations):
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
+        if name == policy.ATTRIBUTE:
+            policy.parse_rule(value)
+            self._trash.rules_change()
         self._tree.xattrs.set(inode, name, value)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
+        if name == policy.ATTRIBUTE:
+            self._trash.rules_change()
         self._tree.xattrs.remove(inode, name)
 
     def _check_xattr_name(self, name: bytes) -> None:

@@ -11,7 +11,14 @@ Numbers in keys are big-endian, so that byte order is number order::
     e ino offset            extent of a file             model.extent
     b block                 block                        model.block
     t entry                 entry of the trash           model.entry
-    z ino                   inode to be freed            empty
+    q deadline entry        the same, in order of purge  empty
+    g batch                 what was removed in one go   model.batch
+    h entry                 entry that left the trash    model.entry
+    f time entry            the same, in order of that   empty
+    p job                   purge under way              model.job
+    r ino                   directory being taken back   why, as text
+    s name                  setting of the trash         trash.{retention,steady}
+    z ino                   inode to be freed            number of the entry that it was, or empty
     m name                  the index's own books (never logged): position, counters
 
 Keys that grow without bound are numbered in the order of their making: neighbours in time are
@@ -20,8 +27,11 @@ neighbours on a page, which keeps a checkpoint small.
 
 from struct import Struct
 
-INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK, ENTRY, ORPHAN, META = (
-    b"i", b"n", b"o", b"d", b"l", b"x", b"e", b"b", b"t", b"z", b"m",
+INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK = (
+    b"i", b"n", b"o", b"d", b"l", b"x", b"e", b"b",
+)  # fmt: skip
+ENTRY, QUEUE, BATCH, HISTORY, FINISHED, JOB, REVIVAL, SETTING, ORPHAN, META = (
+    b"t", b"q", b"g", b"h", b"f", b"p", b"r", b"s", b"z", b"m",
 )  # fmt: skip
 
 _ONE = Struct(">cQ")
@@ -65,6 +75,34 @@ def entry(number: int) -> bytes:
     return _pack_one(ENTRY, number)
 
 
+def queue(deadline_ns: int, number: int) -> bytes:
+    return _pack_two(QUEUE, deadline_ns, number)
+
+
+def batch(number: int) -> bytes:
+    return _pack_one(BATCH, number)
+
+
+def history(number: int) -> bytes:
+    return _pack_one(HISTORY, number)
+
+
+def finished(time_ns: int, number: int) -> bytes:
+    return _pack_two(FINISHED, time_ns, number)
+
+
+def job(number: int) -> bytes:
+    return _pack_one(JOB, number)
+
+
+def revival(ino: int) -> bytes:
+    return _pack_one(REVIVAL, ino)
+
+
+def setting(name: str) -> bytes:
+    return SETTING + name.encode()
+
+
 def orphan(ino: int) -> bytes:
     return _pack_one(ORPHAN, ino)
 
@@ -75,5 +113,5 @@ def number(key: bytes) -> int:
 
 
 def second(key: bytes) -> int:
-    """The second number: a cookie or an offset."""
+    """The second number: a cookie, an offset, an entry behind a time."""
     return int.from_bytes(key[9:17], "big")

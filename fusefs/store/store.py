@@ -53,7 +53,7 @@ class Counters(msgspec.Struct):
 
     ino: int = 2
     block: int = 0
-    cookie: int = 3  # up to 3: those of ., .. and .trash
+    cookie: int = 3  # of names, batches, jobs; up to 3: those of ., .. and .trash
 
     def take(self, key: bytes) -> None:
         """The number in `key`, if it has one of these, is given out."""
@@ -64,6 +64,8 @@ class Counters(msgspec.Struct):
             self.block = max(self.block, keys.number(key))
         elif table == keys.ORDER:
             self.cookie = max(self.cookie, keys.second(key))
+        elif table in (keys.BATCH, keys.JOB):
+            self.cookie = max(self.cookie, keys.number(key))
 
 
 @dataclass(frozen=True)

@@ -1,250 +1,354 @@
 """Where removed names go, in the very act that removes them.
 
-A removed file keeps its inode and gets a name below ``.trash``, in directories that mirror those
-above its old name: same names, owners, modes and attributes, so the kernel's own permission check
-decides who may look and who may take back. A removed directory is mirrored too (it is empty by
-then; what was in it lies in the mirror already), and its own inode is freed: the kernel considers
-that one dead.
+A removed file keeps its inode and gets a name below ``.trash``, in the mirror of the directory that
+it was in. A removed directory is empty by then; its mirror becomes the entry, and its own inode is
+freed: the kernel considers that one dead. An entry's id is the cookie of its name in the trash.
 
-An entry's id is the cookie of its name in the trash. Where a name is taken, ``.~ID~`` is added.
+What leaves the trash does so by one act, too. A purged name goes first (`delete-ongoing`); its
+entry stays until the inode is freed, which takes several acts for a large file.
 """
 
+import re
 import stat
-import time
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from errno import EPERM
 from itertools import islice
+from typing import NamedTuple
 
-import msgspec
 import structlog
 
-from fusefs.errors import StoreDamaged
-from fusefs.model import dirent, entry, keys
-from fusefs.model.entry import Entry, State
-from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
+from fusefs.errors import FusefsError, Refused
+from fusefs.model import batch, dirent, keys
+from fusefs.model.batch import RemovalBatch
+from fusefs.model.entry import Cause, Entry, Operation, Stamp, State, after
+from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
+from fusefs.trash.ledger import STEP, Ledger
+from fusefs.trash.mirrors import Mirrors
+from fusefs.trash.policy import Policy
+from fusefs.trash.retention import Keeping, Retention
+from fusefs.trash.steady import Steady
 from fusefs.tree.act import Act
-from fusefs.tree.removal import Removed
-from fusefs.tree.tree import NAME_MAX, Tree
+from fusefs.tree.removal import Caller, Removed
+from fusefs.tree.tree import Tree
 
-#: Entries that one act converts when a directory is taken back: bounds the batch to some MiB.
-_STEP = 5000
-_PROCESS_NAME_S = 5.0
-_MIRRORS_KEPT = 10_000
+#: Removals by one process with shorter pauses than this between them are one batch.
+BATCH_PAUSE_S = 5.0
+#: Trashes of desktops (the XDG trash specification, section "Trash directories").
+_DESKTOP = re.compile(rb"\.Trash-\d+(/|$)|\.Trash/\d+(/|$)")
+_PLACES_KEPT = 10_000
 
 log = structlog.get_logger(__name__)
 
 
-class Trash:
-    """The `Removal` of a tree. There is one for a mounted store."""
+class _Place(NamedTuple):
+    """What is known of a live directory: its path, and what holds for a file in it."""
 
-    def __init__(self, tree: Tree) -> None:
+    path: bytes
+    keeping: Keeping
+    is_desktop_trash: bool
+
+
+class _Remover:
+    """A process that removes. `batch`: that of its last removal, which was at `last_s`."""
+
+    __slots__ = ("batch", "last_s", "name")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.batch = 0
+        self.last_s = -BATCH_PAUSE_S
+
+
+class Trash:
+    """The `Removal` of a tree. There is one for an open store.
+
+    `is_enabled`: whether it takes what is removed from now on. `tell` hears of each entry that an
+    act has changed; `try_again` is told an inode that could not be freed, and is to be.
+    """
+
+    def __init__(self, tree: Tree, *, is_enabled: bool = True) -> None:
         self._tree = tree
         self._store = tree.store
-        self._mirrors: dict[tuple[bytes, int], int] = {}
-        self._process_names: dict[int, tuple[float, bytes]] = {}
+        self._is_enabled = is_enabled
+        self.steady = Steady(tree.store)
+        self.ledger = Ledger(tree.store, self.steady)
+        self.mirrors = Mirrors(tree)
+        self.retention = Retention(tree, self.ledger, self.steady)
+        self._places: OrderedDict[int, _Place] = OrderedDict()
+        self._removers: dict[int, _Remover] = {}
+        #: Mirrors that may be empty by now.
+        self.emptied: set[int] = set()
+        self.tell: Callable[[Entry], None] = lambda one: None
         tree.removal = self
 
     # -- what the tree asks
 
     def removed(self, act: Act, what: Removed) -> None:
-        now = self._store.clock.time_ns()
-        hour = time.strftime("%Y-%m-%dT%H", time.gmtime(now // 10**9)).encode()
-        above = self._mirror(act, what.parent, hour)
         inode = what.inode
-        if inode.is_dir:
-            self._mirror_named(act, above, what.name, inode)
+        place = self._place(what.parent)
+        process = self._remover(what.caller.pid)
+        keeping = place.keeping
+        if self.retention.rule_of(inode) != "inherit":
+            keeping = self.retention.at(inode, what.parent)
+        if self._goes_for_good(what, place, keeping, process.name):
             self._tree.free_if_unnamed(act, inode)
             return
-        name = self._free_name(act, above, what.name)
-        inode.trash_names += 1
-        number = self._tree.put_name(act, above, name, inode)
-        path = self._tree.path_of(what.parent)
+        origin = place.path + b"/" + what.name if place.path else what.name
+        sums = self._batch(act, process, what.caller, origin)
+        if inode.is_dir:
+            inode, number = self.mirrors.close(act, what.parent, what.name, inode)
+            self._tree.free_if_unnamed(act, what.inode)
+            name = act.get(keys.directory(inode.ino)) or b""
+            above = inode.parent
+        else:
+            mirror = self.mirrors.of(act, what.parent)
+            name = self.mirrors.free_name(act, mirror, what.name)
+            inode.trash_names += 1
+            number = self._tree.put_name(act, mirror, name, inode)
+            above = mirror.ino
+        now = self._store.clock.time_ns()
+        since = self.steady.now_ns()
+        if not since and not self.retention.needs_replan:
+            self.retention.call_for_replan(act)
+        size = 0 if inode.is_dir else inode.size
+        state = after(State.READY, Operation.REMOVE, number, origin)
         made = Entry(
             number=number,
             ino=inode.ino,
             kind=stat.S_IFMT(inode.mode),
-            parent=above.ino,
+            parent=above,
             name=name,
-            origin=path + b"/" + what.name if path else what.name,
+            origin=origin,
             uid=what.caller.uid,
-            process=self._process_name(what.caller.pid),
+            process=process.name,
             deleted_ns=now,
             cause=what.cause,
-            state=State.PENDING,
-            history=((State.PENDING, now, what.cause.value),),
+            state=state,
+            history=(Stamp(state, now, what.cause.value),),
+            since_ns=since,
+            deadline_ns=self.retention.deadline_ns(since, keeping.keep_s),
+            batch=sums.number,
+            size_bytes=size,
         )
-        act.put(keys.entry(number), entry.pack(made))
+        self._enter(act, made, sums)
 
-    def left_trash(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
+    def _goes_for_good(
+        self, what: Removed, place: _Place, keeping: Keeping, process: bytes
+    ) -> bool:
+        policy, skips = self.retention.policy, self.retention.skips
+        if not self._is_enabled or keeping.is_bypass or place.is_desktop_trash:
+            return True
+        if what.cause is Cause.RENAME and not policy.keeps_replaced:
+            return True
+        if what.inode.is_dir or not skips.may_take(what.name):
+            return False
+        age_ns = self._store.clock.time_ns() - what.inode.btime
+        return skips.takes(what.name, process, age_ns)
+
+    def _batch(self, act: Act, process: _Remover, caller: Caller, origin: bytes) -> RemovalBatch:
+        """The batch that a removal belongs to: the one that goes on, or a new one."""
+        now_s, now = self._store.clock.monotonic(), self._store.clock.time_ns()
+        row = None
+        if process.batch and now_s - process.last_s < BATCH_PAUSE_S:
+            row = act.get(keys.batch(process.batch))
+        process.last_s = now_s
+        if row is not None:
+            sums = batch.unpack(row)
+            is_again = sums.is_whole and sums.is_within(origin)  # made and removed once more
+            if sums.uid == caller.uid and not is_again:
+                return sums
+        counters = self._store.counters
+        counters.cookie += 1
+        process.batch = counters.cookie
+        return RemovalBatch(process.batch, caller.uid, process.name, origin, True, now, now)
+
+    def _enter(self, act: Act, made: Entry, sums: RemovalBatch) -> None:
+        sums.takes(made.origin)
+        sums.count(made.state, 1)
+        sums.size_bytes += made.size_bytes
+        sums.last, sums.ended_ns = made.number, made.deleted_ns
+        act.put(keys.batch(sums.number), batch.pack(sums))
+        self.ledger.add(act, made)
+
+    def left_trash(
+        self, act: Act, parent: Inode, name: bytes, inode: Inode, caller: Caller
+    ) -> None:
+        one = self._named(act, parent, name)
+        self._check_may(caller, inode, one)
+        self.emptied.add(parent.ino)
+        cause = f"taken back by user {caller.uid}"
         if inode.is_dir:
-            self._revive_below(act, inode)
+            act.put(keys.revival(inode.ino), cause.encode())
         else:
-            self._revive(act, parent, name, inode)
+            inode.trash_names -= 1
+            inode.nlink += 1
+        if one is not None:
+            self.change(act, one, Operation.RESTORE, cause)
 
-    def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
+    def purged(self, act: Act, parent: Inode, name: bytes, inode: Inode, caller: Caller) -> None:
+        one = self._named(act, parent, name)
+        self._check_may(caller, inode, None)
+        self.emptied.add(parent.ino)
+        cause = f"removed from the trash by user {caller.uid}"
         if not inode.is_dir:
             inode.trash_names -= 1
-            act.delete(keys.entry(self._number(act, parent, name)))
-        self._tree.free_if_unnamed(act, inode)
+        if one is None:
+            self._tree.free_if_unnamed(act, inode)
+        else:
+            self.begin_purge(act, one, inode, cause)
 
     def directory_moved(self) -> None:
-        self._mirrors.clear()
+        self._places.clear()
+        self.mirrors.forget()
+
+    def freed(self, act: Act, entry_number: int) -> None:
+        one = self.ledger.found_in(act, entry_number)
+        if one is not None and one.state is State.ERROR:  # as after the start of another process
+            one = self.change(act, one, Operation.PURGE, "tried again")
+        if one is not None:
+            self.change(act, one, Operation.FINISH, "its space is free")
+
+    def cannot_free(self, entry_number: int, error: FusefsError) -> None:
+        one = self.ledger.find(entry_number)
+        if one is None or one.state is not State.ONGOING:
+            return
+        with self._tree.act() as act:
+            self.change(act, one, Operation.FAIL, str(error), errno=error.errno, message=str(error))
+
+    # -- changes of entries
+
+    def change(
+        self, act: Act, one: Entry, operation: Operation, cause: str, **more: object
+    ) -> Entry:
+        """Make `operation` happen to an entry; `tell` hears of it. Raises WrongState."""
+        changed = self.ledger.change(act, one, operation, cause, **more)
+        act.then(lambda: self.tell(changed))
+        return changed
+
+    def begin_purge(self, act: Act, one: Entry, inode: Inode, cause: str, job: int = 0) -> None:
+        """Hand the object of an entry, which has lost its name there already, to the reaper.
+
+        What needs no reaper, a directory or a file with other names, is complete at once.
+        """
+        begun = self.change(act, one, Operation.PURGE, cause, job=job)
+        is_last = not inode.is_dir and not inode.nlink and not inode.trash_names
+        self._tree.free_if_unnamed(act, inode, one.number if is_last else 0)
+        if not is_last:
+            why = "a directory takes no space" if inode.is_dir else "another name keeps its content"
+            self.change(act, begun, Operation.FINISH, why)
+
+    def leave_to_contents(self, act: Act, one: Entry, cause: str, job: int) -> None:
+        """Purge a directory that still holds entries: it stays until they go, as their mirror."""
+        begun = self.change(act, one, Operation.PURGE, cause, job=job)
+        self.change(act, begun, Operation.FINISH, "it goes with the last that is in it")
+
+    def _named(self, act: Act, parent: Inode, name: bytes) -> Entry | None:
+        """The entry of a name in the trash, of which the act has deleted the rows already."""
+        row = self._store.get(keys.name(parent.ino, name))
+        return self.ledger.found_in(act, dirent.unpack(row).cookie) if row is not None else None
+
+    @staticmethod
+    def _check_may(caller: Caller, inode: Inode, one: Entry | None) -> None:
+        """Only root, the owner, and, to take it back (`one`), who removed it."""
+        if caller.uid not in (0, inode.uid) and (one is None or caller.uid != one.uid):
+            raise Refused(EPERM, "it belongs to another user")
+
+    # -- taking back directories
+
+    def settle(self) -> None:
+        for _ in self.revive():
+            pass
+
+    def revive(self) -> Iterator[None]:
+        """Make what lies in directories that were taken back live again, an act at each step.
+
+        The name of such a directory is in its place already; a row remembers what is left to do
+        over a crash. Two may be at it, one between two steps of the other.
+        """
+        while (found := next(self._store.scan(keys.REVIVAL), None)) is not None:
+            top = keys.number(found[0])
+            yield from self._revive_below(top, found[1].decode())
+            with self._tree.act() as act:
+                act.delete(found[0])
+
+    def _revive_below(self, top: int, cause: str) -> Iterator[None]:
+        waiting = [top]
+        while waiting:
+            directory = waiting.pop()
+            last = 0
+            while found := list(islice(self._tree.listing(directory, last), STEP)):
+                with self._tree.act() as act:
+                    for ino, kind, _, cookie in found:
+                        if kind == stat.S_IFDIR:
+                            waiting.append(ino)
+                        self._revive(act, ino, cookie, cause)
+                last = found[-1][3]
+                yield
+            self._unmark(directory)
+
+    def _unmark(self, directory: int) -> None:
+        inode = self._tree.inodes.find(directory)
+        if inode is not None:  # else it was removed meanwhile
+            with self._tree.act() as act:
+                act.change(inode)
+                inode.flags &= ~IN_TRASH
+
+    def _revive(self, act: Act, ino: int, cookie: int, cause: str) -> None:
+        one = self.ledger.found_in(act, cookie)
+        if one is None:
+            return  # no entry of its own, or done before
+        if one.kind != stat.S_IFDIR:
+            inode = self._tree.inode(ino)
+            act.change(inode)
+            inode.trash_names -= 1
+            inode.nlink += 1
+        self.change(act, one, Operation.RESTORE, cause)
 
     # -- looking
 
     def entries(self) -> Iterator[Entry]:
         """All entries that can be read, oldest first."""
-        for key, row in self._store.scan(keys.ENTRY):
-            try:
-                yield entry.unpack(row)
-            except msgspec.MsgspecError as error:
-                log.error("damaged trash entry", entry=keys.number(key), error=str(error))
-
-    def find(self, number: int) -> Entry | None:
-        """The entry with this id. Raises StoreDamaged."""
-        row = self._store.get(keys.entry(number))
-        try:
-            return entry.unpack(row) if row is not None else None
-        except msgspec.MsgspecError as error:
-            raise StoreDamaged(f"trash entry {number} does not decode: run fusefs fsck") from error
+        return self.ledger.entries()
 
     def path_in_trash(self, one: Entry) -> bytes:
-        """Where an entry stands, from the root of the mount."""
+        """Where a pending entry stands, from the root of the mount."""
         return self._tree.path_of(self._tree.inode(one.parent)) + b"/" + one.name
 
-    # -- mirrors
+    def rules_change(self) -> None:
+        """A rule of a directory or file is going to change. Raises DiskFull, StoreError."""
+        self._places.clear()
+        with self._tree.act() as act:
+            self.retention.call_for_replan(act)
 
-    def _mirror(self, act: Act, live: Inode, hour: bytes) -> Inode:
-        """The directory of the trash that stands for a live one this hour."""
-        missing = []
-        above, mirror = live, self._known_mirror(hour, live)
-        while mirror is None and above.ino != ROOT_INO:
-            missing.append(above)
-            above = self._tree.inode(above.parent)
-            mirror = self._known_mirror(hour, above)
-        if mirror is None:
-            mirror = self._mirror_named(act, self._tree.inode(TRASH_INO), hour, above)
-            self._remember_mirror(hour, above, mirror)
-        for directory in reversed(missing):
-            mirror = self._mirror_named(act, mirror, self._tree.name_of(directory), directory)
-            self._remember_mirror(hour, directory, mirror)
-        act.change(mirror)
-        return mirror
+    def set_policy(self, policy: Policy) -> None:
+        """From now on, and for what is in the trash. Raises DiskFull, StoreError."""
+        self._places.clear()
+        self.retention.set_policy(policy)
 
-    def _known_mirror(self, hour: bytes, live: Inode) -> Inode | None:
-        """The mirror remembered for `live`, unless it was purged, taken back, or never came to be
-        because its act failed."""
-        known = self._mirrors.get((hour, live.ino))
-        mirror = self._tree.inodes.find(known) if known is not None else None
-        return mirror if mirror and mirror.nlink and mirror.flags & IN_TRASH else None
+    def _place(self, directory: Inode) -> _Place:
+        known = self._places.get(directory.ino)
+        if known is not None:
+            self._places.move_to_end(directory.ino)
+            return known
+        path = self._tree.path_of(directory)
+        keeping = self.retention.at(directory, self._tree.inode(directory.parent or ROOT_INO))
+        place = _Place(path, keeping, _DESKTOP.match(path) is not None)
+        self._places[directory.ino] = place
+        if len(self._places) > _PLACES_KEPT:
+            self._places.popitem(last=False)
+        return place
 
-    def _remember_mirror(self, hour: bytes, live: Inode, mirror: Inode) -> None:
-        if len(self._mirrors) >= _MIRRORS_KEPT:
-            self._mirrors.clear()
-        self._mirrors[hour, live.ino] = mirror.ino
-
-    def _mirror_named(self, act: Act, above: Inode, name: bytes, live: Inode) -> Inode:
-        row = act.get(keys.name(above.ino, name))
-        if row is not None and (found := dirent.unpack(row)).kind == stat.S_IFDIR:
-            mirror = self._tree.inode(found.ino)
-            act.change(mirror)
-        else:
-            name = self._free_name(act, above, name)
-            mirror = self._make_mirror(act, above, name, live)
-        if live.nlink == 0:  # it goes now: its last attributes count
-            mirror.mode, mirror.uid, mirror.gid = live.mode, live.uid, live.gid
-            self._tree.xattrs.copy(act, live, mirror)
-        return mirror
-
-    def _make_mirror(self, act: Act, above: Inode, name: bytes, live: Inode) -> Inode:
-        counters = self._store.counters
-        counters.ino += 1
-        now = self._store.clock.time_ns()
-        mirror = Inode(
-            counters.ino, live.mode, live.uid, live.gid, now, nlink=2, parent=above.ino,
-            flags=IN_TRASH,
-        )  # fmt: skip
-        if live.ino == ROOT_INO:
-            mirror.mode = stat.S_IFDIR | 0o755
-        mirror.atime, mirror.mtime = live.atime, live.mtime
-        self._tree.xattrs.copy(act, live, mirror)
-        self._tree.put_name(act, above, name, mirror)
-        act.change(above, mirror)
-        above.nlink += 1
-        self._tree.inodes.add(mirror)
-        return mirror
-
-    def _free_name(self, act: Act, above: Inode, name: bytes) -> bytes:
-        if act.get(keys.name(above.ino, name)) is None:
-            return name
-        suffix = b".~%d~" % (self._store.counters.cookie + 1)
-        free = name[: NAME_MAX - len(suffix)] + suffix
-        while act.get(keys.name(above.ino, free)) is not None:  # someone's own name looks like that
-            suffix += b"~"
-            free = name[: NAME_MAX - len(suffix)] + suffix
-        return free
-
-    # -- the way back
-
-    def _number(self, act: Act, parent: Inode, name: bytes) -> int:
-        row = self._store.get(keys.name(parent.ino, name))
-        return dirent.unpack(row).cookie if row is not None else 0
-
-    def _revive(self, act: Act, parent: Inode, name: bytes, inode: Inode) -> None:
-        number = self._number(act, parent, name)
-        if act.get(keys.entry(number)) is None:
-            return  # taken back before, by an act that a crash cut short
-        act.change(inode)
-        inode.trash_names -= 1
-        inode.nlink += 1
-        act.delete(keys.entry(number))
-
-    def _revive_below(self, act: Act, top: Inode) -> None:
-        """Make everything in a directory of the trash live again.
-
-        A large one takes acts of its own before `act`. A crash between them leaves it in the trash
-        with a part of its files counted as live; taking it back again goes on from there.
-        """
-        found = self._below(top)
-        step = list(islice(found, _STEP))
-        if len(step) < _STEP:
-            self._revive_all(act, step)
-            return
-        while step:
-            with self._tree.act() as own:
-                self._revive_all(own, step)
-            step = list(islice(found, _STEP))
-
-    def _revive_all(self, act: Act, found: list[tuple[Inode, bytes, Inode]]) -> None:
-        for parent, name, inode in found:
-            if inode.is_dir:
-                act.change(inode)
-                inode.flags &= ~IN_TRASH
-            else:
-                self._revive(act, parent, name, inode)
-
-    def _below(self, top: Inode) -> Iterator[tuple[Inode, bytes, Inode]]:
-        """(directory, name, inode) of everything below `top`, and `top` itself last."""
-        waiting = [top]
-        while waiting:
-            directory = waiting.pop()
-            for ino, _, name, _ in list(self._tree.listing(directory.ino, 0)):
-                inode = self._tree.inode(ino)
-                if inode.is_dir:
-                    waiting.append(inode)
-                yield directory, name, inode
-        yield top, b"", top
-
-    def _process_name(self, pid: int) -> bytes:
-        now = self._store.clock.monotonic()
-        known = self._process_names.get(pid)
-        if known and now - known[0] < _PROCESS_NAME_S:
-            return known[1]
+    def _remover(self, pid: int) -> _Remover:
+        known = self._removers.get(pid)
+        if known and self._store.clock.monotonic() - known.last_s < BATCH_PAUSE_S:
+            return known
         try:
             with open(f"/proc/{pid}/comm", "rb") as file:
                 name = file.read().rstrip(b"\n")
         except OSError:
             name = b""
-        if len(self._process_names) > 1000:
-            self._process_names.clear()
-        self._process_names[pid] = now, name
-        return name
+        if len(self._removers) > 1000:
+            self._removers.clear()
+        made = self._removers[pid] = _Remover(name)
+        return made

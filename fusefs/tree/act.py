@@ -4,6 +4,8 @@ An inode is one object that everybody sees, so an act that fails must take back 
 objects as well as drop its rows.
 """
 
+from collections.abc import Callable
+
 from fusefs.model import keys
 from fusefs.model.inode import Inode
 from fusefs.store.index import Batch
@@ -18,13 +20,14 @@ class Act(Batch):
     store and inodes as they were.
     """
 
-    __slots__ = ("_changed", "_inodes", "_noted", "_store")
+    __slots__ = ("_changed", "_inodes", "_noted", "_store", "_then")
 
     def __init__(self, store: Store, inodes: Inodes) -> None:
         self._store = store
         self._inodes = inodes
         self._changed: dict[int, Inode] = {}
         self._noted: dict[int, tuple[int, ...]] = {}  # what only memory knew of them
+        self._then: list[Callable[[], object]] = []
         self.rows = {}
 
     def get(self, key: bytes) -> bytes | None:
@@ -38,6 +41,10 @@ class Act(Batch):
                 self._noted[inode.ino] = inode.fields()
             self._changed[inode.ino] = inode
 
+    def then(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called when the act has happened, and not at all if it fails."""
+        self._then.append(callback)
+
     def __enter__(self) -> "Act":
         return self
 
@@ -47,11 +54,15 @@ class Act(Batch):
             return
         try:
             for inode in self._changed.values():
-                self.rows[keys.inode(inode.ino)] = inode.pack()
+                key = keys.inode(inode.ino)
+                if self.rows.get(key, b"") is not None:  # what the act freed stays freed
+                    self.rows[key] = inode.pack()
             self._store.commit(self)
         except BaseException:
             self._undo()
             raise
+        for callback in self._then:
+            callback()
 
     def _undo(self) -> None:
         for inode in self._changed.values():

@@ -208,6 +208,7 @@ class Tree:
         found, inode = self._find(parent, name)
         if inode.ino == TRASH_INO:
             raise Refused(EPERM, "the trash itself cannot be removed")
+        self._settle(parent, inode)
         if inode.is_dir and cause is Cause.UNLINK:
             raise Refused(EISDIR)
         if not inode.is_dir and cause is Cause.RMDIR:
@@ -222,7 +223,7 @@ class Tree:
                 if inode.is_dir:
                     parent.nlink -= 1
                     inode.nlink = 0
-                self.removal.purged(act, parent, name, inode)
+                self.removal.purged(act, parent, name, inode, caller)
             else:
                 self._lose_name(act, Removed(parent, name, inode, cause, caller), now)
             parent.mtime = parent.ctime = now
@@ -238,10 +239,14 @@ class Tree:
         self.removal.removed(act, what)
         inode.ctime = now
 
-    def free_if_unnamed(self, act: Act, inode: Inode) -> None:
-        """Hand an inode that no name refers to any more to the reaper."""
+    def free_if_unnamed(self, act: Act, inode: Inode, entry_number: int = 0) -> None:
+        """Hand an inode that no name refers to any more to the reaper.
+
+        `entry_number`: the entry of the trash that is complete when it is freed.
+        """
         if inode.nlink == 0 and inode.trash_names == 0:
-            act.put(keys.orphan(inode.ino), b"")
+            number = entry_number.to_bytes(8, "big") if entry_number else b""
+            act.put(keys.orphan(inode.ino), number)
             if inode.is_dir:
                 act.delete(keys.directory(inode.ino))
 
@@ -250,15 +255,21 @@ class Tree:
         rows = self.store.scan(keys.orphan(after + 1), keys.ORPHAN)
         return [keys.number(key) for key, _ in islice(rows, limit)]
 
-    def reap(self, ino: int) -> None:
+    def entry_of_orphan(self, ino: int) -> int:
+        """The entry of the trash that an orphan was; 0 if none."""
+        return int.from_bytes(self.store.get(keys.orphan(ino)) or b"", "big")
+
+    def reap(self, act: Act, ino: int) -> None:
         """Free an orphan: its row, attributes and target. Its extents must be gone already."""
-        with self.act() as act:
-            for key, _ in self.store.scan(keys.XATTR + ino.to_bytes(8, "big")):
-                act.delete(key)
-            act.delete(keys.link(ino))
-            act.delete(keys.inode(ino))
-            act.delete(keys.orphan(ino))
-        self.inodes.forget(ino)
+        for key, _ in self.store.scan(keys.XATTR + ino.to_bytes(8, "big")):
+            act.delete(key)
+        act.delete(keys.link(ino))
+        act.delete(keys.inode(ino))
+        act.delete(keys.orphan(ino))
+        entry_number = self.entry_of_orphan(ino)
+        if entry_number:
+            self.removal.freed(act, entry_number)
+        act.then(lambda: self.inodes.forget(ino))
 
     # -- renaming
 
@@ -280,6 +291,7 @@ class Tree:
         if len(new_name) > NAME_MAX:
             raise Refused(ENAMETOOLONG)
         old, inode = self._find(old_parent, old_name)
+        self._settle(old_parent, inode)
         target_row = self.store.get(keys.name(new_parent.ino, new_name))
         target = self.inode(dirent.unpack(target_row).ino) if target_row else None
         if TRASH_INO in (inode.ino, target.ino if target else 0):
@@ -316,7 +328,7 @@ class Tree:
                 self._moved_dir(target, new_parent, old_parent)
                 target.ctime = now
             if old_parent.flags & IN_TRASH:
-                self.removal.left_trash(act, old_parent, old_name, inode)
+                self.removal.left_trash(act, old_parent, old_name, inode, caller)
             self.put_name(act, new_parent, new_name, inode, cookie)
             self._moved_dir(inode, old_parent, new_parent)
             inode.ctime = now
@@ -422,6 +434,10 @@ class Tree:
                 self.inodes.unpin(inode)
 
     # -- pieces
+
+    def _settle(self, *inodes: Inode) -> None:
+        if any(inode.flags & IN_TRASH for inode in inodes):
+            self.removal.settle()
 
     def _open_for_names(self, ino: int) -> Inode:
         parent = self.inode(ino)

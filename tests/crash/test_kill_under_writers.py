@@ -318,7 +318,7 @@ def test_rsync_goes_on_after_a_kill(mounted: Mounted, tmp_path: Path) -> None:
 
 
 def trash_of(mnt: Path) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(fusefs("trash", "list", "--json", mnt))
+    entries: list[dict[str, Any]] = json.loads(fusefs("trash", "list", "--all", "--json", mnt))
     return entries
 
 

@@ -905,7 +905,9 @@ def test_the_largest_file(pair: Pair) -> None:
 
 
 def trash_of(mounted: Mounted) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(fusefs("trash", "list", "--json", mounted.mnt))
+    entries: list[dict[str, Any]] = json.loads(
+        fusefs("trash", "list", "--all", "--json", mounted.mnt)
+    )
     return entries
 
 

@@ -308,4 +308,4 @@ def test_a_path_that_is_not_there(mounted: Mounted) -> None:
 def test_restore_of_what_was_never_removed(mounted: Mounted) -> None:
     assert_refused(run_fusefs("trash", "restore", mounted.mnt / "none"), 31, "none")
     assert_refused(run_fusefs("trash", "restore", mounted.mnt, "4711"), 31, "4711")
-    assert_refused(run_fusefs("trash", "restore", mounted.mnt), 2, "trash list")
+    assert_refused(run_fusefs("trash", "restore", mounted.mnt), 2, "an ID, a path")

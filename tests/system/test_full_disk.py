@@ -152,7 +152,7 @@ def test_what_removes_and_renames_goes_on(full: Full) -> None:
     full.kept["dir/small"] = full.kept.pop(other)
     (full.mnt / "dir/small").chmod(0o600)
     os.truncate(full.mnt / "dir/renamed", 3)
-    listed = json.loads(fusefs("trash", "list", "--json", full.mnt))
+    listed = json.loads(fusefs("trash", "list", "--all", "--json", full.mnt))
     assert [entry["original_path"].lstrip("/") for entry in listed][-2:] == [gone, "dir/small"]
     assert (full.mnt / "dir/renamed").stat().st_size == 3
     del full.kept["dir/renamed"]
@@ -168,7 +168,7 @@ def test_removing_everything_on_a_full_disk(full: Full) -> None:
     (full.mnt / "dir/new").unlink(missing_ok=True)
     (full.mnt / "dir").rmdir()
     full.mounted.remount()
-    assert json.loads(fusefs("trash", "list", "--json", full.mnt))
+    assert json.loads(fusefs("trash", "list", "--all", "--json", full.mnt))
     full.fsck()
 
 

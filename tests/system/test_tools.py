@@ -346,5 +346,5 @@ def test_a_build(mnt: Path) -> None:
 
 
 def trash_of(mnt: Path) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(fusefs("trash", "list", "--json", mnt))
+    entries: list[dict[str, Any]] = json.loads(fusefs("trash", "list", "--all", "--json", mnt))
     return entries

@@ -12,6 +12,7 @@ from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import Refused
 from fusefs.model import extent, keys
+from fusefs.model.entry import Entry, State
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
 from fusefs.store.margins import Margins
@@ -92,6 +93,8 @@ class InProcess:
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> None:
         self.tree.rename(*self._place(old), *self._place(new), flags, self.caller)
+        for _ in self.trash.revive():
+            pass
 
     def names(self, path: bytes = b"") -> list[bytes]:
         return sorted(name for _, _, name, _ in self.tree.listing(self.at(path).ino, 0))
@@ -155,6 +158,10 @@ class InProcess:
 
     # -- trash
 
+    def pending(self) -> list[Entry]:
+        """What can be taken back, oldest first."""
+        return [one for one in self.trash.entries() if one.state is State.PENDING]
+
     def restorer(self, caller: Caller | None = None) -> Restorer:
         return Restorer(self.tree, self.trash, caller or self.caller)
 
@@ -163,4 +170,6 @@ class InProcess:
         return trio.run(Collecting(self.store, margins).collect)
 
     def reap(self, is_referenced: Callable[[int], bool] = lambda ino: False) -> int:
-        return self.files.reap(is_referenced)
+        """Free what nobody holds; one slice. Returns how much it did."""
+        self.filesystem.is_referenced = is_referenced
+        return self.filesystem.reaper.step()

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import lmdb
 import msgspec
 
-from fusefs.model import dirent, entry, extent, keys
+from fusefs.model import batch, dirent, entry, extent, job, keys
 from fusefs.model.block import Block
-from fusefs.model.entry import State
+from fusefs.model.entry import FINAL, State
 from fusefs.model.extent import BLOCK_SIZE, HOLE
 from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Position
@@ -45,6 +45,11 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
         highest = max((keys.number(key) for key in rows if key[:1] == table), default=0)
         if highest > counter:
             found.append(f"number {highest} of {table!r} is above the counter {counter}")
+    found += [
+        f"number {number} of {table!r} is above the counter {counters.cookie}"
+        for table, number in _cookies(rows)
+        if number > counters.cookie
+    ]
     if rows_in_log(store) != rows:
         found.append("the log does not make the same index")
     if read_data:
@@ -52,6 +57,15 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
             if key[:1] == keys.BLOCK:
                 store.locate(keys.number(key)).read()  # raises StoreDamaged
     return found
+
+
+def _cookies(rows: Rows) -> Iterator[tuple[bytes, int]]:
+    """(table, number) of all rows whose numbers are taken from the one counter of cookies."""
+    for key in rows:
+        if key[:1] == keys.ORDER:
+            yield keys.ORDER, keys.second(key)
+        elif key[:1] in (keys.ENTRY, keys.HISTORY, keys.BATCH, keys.JOB):
+            yield key[:1], keys.number(key)
 
 
 def _misfits(store: Store, rows: Rows) -> list[str]:
@@ -157,6 +171,7 @@ class _Checker:
         yield from self.names()
         yield from self.link_counts()
         yield from self.entries()
+        yield from self.books_of_trash()
         yield from self.attributes()
         yield from self.extents_and_blocks()
 
@@ -203,7 +218,7 @@ class _Checker:
                 if found.ino in homes:
                     yield f"directory {found.ino} has two names"
                 homes[found.ino] = parent, name
-            elif self.inodes[parent].flags & IN_TRASH:
+            elif self.is_in_trash(parent, found.cookie):
                 trashed[found.ino] += 1
             else:
                 live[found.ino] += 1
@@ -225,6 +240,20 @@ class _Checker:
             if keys.number(key) not in named:
                 yield f"directory {keys.number(key)} has a row for its name, and no name"
 
+    def is_in_trash(self, parent: int, cookie: int) -> bool:
+        """Whether a name is one of the trash. Of a directory that is taken back what lies in it
+        leaves the trash first, and its mark goes last."""
+        if not self.inodes[parent].flags & IN_TRASH:
+            return False
+        return not self.is_taken_back(parent) or keys.entry(cookie) in self.tables[keys.ENTRY]
+
+    def is_taken_back(self, ino: int) -> bool:
+        while ino not in (ROOT_INO, TRASH_INO):
+            if keys.revival(ino) in self.tables[keys.REVIVAL]:
+                return True
+            ino = self.inodes[ino].parent
+        return False
+
     def directory(
         self, inode: Inode, home: tuple[int, bytes] | None, children: int
     ) -> Iterator[str]:
@@ -243,25 +272,97 @@ class _Checker:
             yield f"directory {ino} is in {home[0]}, its inode says {inode.parent}"
         if self.tables[keys.DIRECTORY].get(keys.directory(ino)) != home[1]:
             yield f"directory {ino} is called {home[1]!r}, its own row says otherwise"
-        if inode.flags & IN_TRASH != self.inodes[home[0]].flags & IN_TRASH:
+        is_marked, is_above = inode.flags & IN_TRASH, self.inodes[home[0]].flags & IN_TRASH
+        if is_marked != is_above and not (is_marked and self.is_taken_back(ino)):
             yield f"directory {ino} and the one above disagree about being in the trash"
 
     def entries(self) -> Iterator[str]:
         """Each name of the trash that is no directory has an entry, and the reverse."""
-        expected = {
+        names = {
             found.cookie: (parent, name, found.ino, found.kind)
             for (parent, name), found in self.by_name.items()
-            if found.kind != stat.S_IFDIR and self.inodes[parent].flags & IN_TRASH
+            if self.is_in_trash(parent, found.cookie)
+        }
+        orphans = {
+            int.from_bytes(row, "big"): keys.number(key)
+            for key, row in self.tables[keys.ORPHAN].items()
+            if row
         }
         for key, row in self.tables[keys.ENTRY].items():
             one = entry.unpack(row)
             has = (one.parent, one.name, one.ino, one.kind)
-            if one.number != keys.number(key) or expected.pop(one.number, None) != has:
+            name = names.pop(one.number, None)
+            is_orphan = orphans.pop(one.number, None) == one.ino
+            if one.number != keys.number(key) or name not in (has, None):
                 yield f"entry {one} stands for no name"
-            if one.state != one.history[-1][0] or one.state is State.COMPLETE:
+            if (name is None) != is_orphan or (one.state is State.PENDING) > (name is not None):
+                yield f"entry {one} has name {name}, orphan: {is_orphan}"
+            if one.state is State.ONGOING and name is not None:
+                yield f"entry {one} is being purged, and has its name {name} still"
+            if one.state != one.history[-1].state or one.state in FINAL:
                 yield f"entry {one.number} is {one.state}, its history says otherwise"
-        for cookie, what in expected.items():
-            yield f"name {what} in the trash has no entry {cookie}"
+        for cookie, what in names.items():
+            if what[3] != stat.S_IFDIR:
+                yield f"name {what} in the trash has no entry {cookie}"
+        for number, ino in orphans.items():
+            yield f"orphan {ino} is of entry {number}, which is not there"
+
+    def books_of_trash(self) -> Iterator[str]:
+        """The queue, batches, jobs and history are those of the entries."""
+        entries = [entry.unpack(row) for row in self.tables[keys.ENTRY].values()]
+        queue = {
+            keys.queue(one.deadline_ns, one.number)
+            for one in entries
+            if one.state is State.PENDING and one.deadline_ns
+        }
+        for key in queue ^ self.tables[keys.QUEUE].keys():
+            yield f"row {key!r} of the queue, or its entry, has no other"
+        by_batch: dict[int, list[entry.Entry]] = defaultdict(list)
+        for one in entries:
+            if one.batch:  # else made before there were batches
+                by_batch[one.batch].append(one)
+        batches = {keys.number(key): row for key, row in self.tables[keys.BATCH].items()}
+        for number in batches.keys() ^ by_batch.keys():
+            yield f"batch {number} or its entries are not there"
+        for number, row in batches.items():
+            sums, inside = batch.unpack(row), by_batch[number]
+            states = Counter(one.state for one in inside)
+            counted = {
+                State.PENDING: sums.pending, State.ONGOING: sums.ongoing, State.ERROR: sums.failed
+            }  # fmt: skip
+            if +Counter(counted) != states:
+                yield f"batch {number} counts {counted}, there are {states}"
+            if sums.size_bytes != sum(one.size_bytes for one in inside):
+                yield f"batch {number} counts {sums.size_bytes} bytes"
+            for one in inside:
+                if not number < one.number <= sums.last or not sums.is_within(one.origin):
+                    yield f"entry {one.number} is outside of its batch {sums}"
+        ongoing = Counter(one.job for one in entries if one.job and one.state is State.ONGOING)
+        for key, row in self.tables[keys.JOB].items():
+            active = job.unpack(row)
+            if active.number != keys.number(key):
+                yield f"{active} stands under number {keys.number(key)}"
+            if active.ongoing != ongoing[active.number]:
+                yield f"{active} has {ongoing[active.number]} entries under way"
+        for number in ongoing:
+            if keys.job(number) not in self.tables[keys.JOB]:
+                yield f"purge {number} has entries under way, and is not there"
+        past = {keys.number(key) for key in self.tables[keys.HISTORY]}
+        finished = [keys.second(key) for key in self.tables[keys.FINISHED]]
+        if sorted(past) != sorted(finished):
+            yield "the history and its order differ"
+        for key, row in self.tables[keys.HISTORY].items():
+            one = entry.unpack(row)
+            if one.number != keys.number(key):
+                yield f"the history has {one} under another number"
+            if one.state not in FINAL or one.state != one.history[-1].state:
+                yield f"entry {one.number} is {one.state}, and is history"
+        for number in past & {one.number for one in entries}:
+            yield f"entry {number} is in the trash, and in the history"
+        for key in self.tables[keys.REVIVAL]:
+            inode = self.inodes.get(keys.number(key))
+            if inode is not None and not inode.is_dir:  # it may have been removed meanwhile
+                yield f"inode {inode.ino} is taken back as a directory, and is none"
 
     def attributes(self) -> Iterator[str]:
         for key in self.tables[keys.XATTR]:

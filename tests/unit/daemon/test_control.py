@@ -16,6 +16,7 @@ from fusefs.base.events import Events
 from fusefs.daemon import control
 from fusefs.daemon.client import Client
 from fusefs.daemon.control import ControlServer
+from fusefs.daemon.trash_desk import ListArguments, RestoreArguments, Verb
 from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, decode_error, encode_error, socket_address
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchPath, Refused, TargetExists
 from tests.unit.clocks import ManualClock
@@ -50,14 +51,18 @@ class FakeService:
             raise NoSuchPath("missing is not there")
         return {"path": os.fsdecode(path)}
 
-    def trash_list(self) -> list[dict[str, Any]]:
+    @property
+    def trash(self) -> "FakeService":
+        return self
+
+    async def trash_list(self, arguments: ListArguments, uid: int) -> list[dict[str, Any]]:
         return [{"id": 1, "path": ODD}]
 
-    def trash_restore(self, target: int | bytes, to: bytes | None, uid: int) -> dict[str, Any]:
-        self.asked.append((target, to, uid))
-        if target == 7:
+    async def trash_restore(self, arguments: RestoreArguments, uid: int) -> dict[str, Any]:
+        self.asked.append((arguments.targets, arguments.to, uid))
+        if arguments.targets == [7]:
             raise TargetExists("docs/a.txt exists: restore it under another name with --to")
-        return {"path": "docs/a.txt"}
+        return {"restored": ["docs/a.txt"]}
 
     def checkpoint(self) -> None:
         self.asked.append(("checkpoint",))
@@ -110,6 +115,12 @@ class Running:
 @asynccontextmanager
 async def running(store: Path) -> AsyncIterator[Running]:
     box = Running(store)
+    verbs = {
+        "trash_list": Verb(ListArguments, FakeService.trash_list),
+        "trash_restore": Verb(RestoreArguments, FakeService.trash_restore),
+    }
+    patch = pytest.MonkeyPatch()
+    patch.setattr(control, "VERBS", verbs)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(box.server.serve)
@@ -117,6 +128,7 @@ async def running(store: Path) -> AsyncIterator[Running]:
                 yield box
             nursery.cancel_scope.cancel()
     finally:
+        patch.undo()
         box.server.close()
 
 
@@ -124,7 +136,7 @@ async def test_verbs_and_their_answers(tmp_path: Path) -> None:
     async with running(tmp_path) as box:
         assert (await box.ask(Client.status))["pid"] == os.getpid()
         box.service.asked.clear()
-        assert await box.ask(Client.trash_list) == [{"id": 1, "path": ODD}]
+        assert await box.ask(lambda c: c.ask("trash_list")) == [{"id": 1, "path": ODD}]
         assert await box.ask(lambda c: c.info(b"a\xff")) == {"path": os.fsdecode(b"a\xff")}
         await box.ask(Client.checkpoint)
         await box.ask(Client.flush)
@@ -143,17 +155,12 @@ async def test_who_waits_for_a_collection_is_told_how_far_it_is(tmp_path: Path) 
     assert told[:2] == [(1, 9), (2, 9)]
 
 
-async def test_restore_knows_who_asks_and_is_durable_when_it_returns(tmp_path: Path) -> None:
+async def test_a_verb_of_the_trash_knows_who_asks_and_what(tmp_path: Path) -> None:
     async with running(tmp_path) as box:
-        await box.ask(lambda c: c.trash_restore(b"docs/\xff", b"new"))
-        await box.ask(lambda c: c.trash_restore(3, None))
+        await box.ask(lambda c: c.ask("trash_restore", targets=[b"docs/\xff", 3], to=b"new"))
+        await box.ask(lambda c: c.ask("trash_restore", targets=[3]))
         uid = os.getuid()
-        assert box.service.asked == [
-            (b"docs/\xff", b"new", uid),
-            ("flush",),
-            (3, None, uid),
-            ("flush",),
-        ]
+        assert box.service.asked == [([b"docs/\xff", 3], b"new", uid), ([3], None, uid)]
 
 
 async def test_errors_arrive_as_what_they_are(tmp_path: Path) -> None:
@@ -161,7 +168,7 @@ async def test_errors_arrive_as_what_they_are(tmp_path: Path) -> None:
         with pytest.raises(NoSuchPath, match=r"^missing is not there$"):
             await box.ask(lambda c: c.info(b"missing"))
         with pytest.raises(TargetExists, match="--to"):
-            await box.ask(lambda c: c.trash_restore(7, None))
+            await box.ask(lambda c: c.ask("trash_restore", targets=[7]))
 
 
 async def test_a_bug_in_a_verb_is_logged_and_told_and_not_fatal(
@@ -179,7 +186,7 @@ async def test_two_clients_are_served_while_a_third_says_nothing(tmp_path: Path)
             silent = await trio.open_unix_socket(address)
         async with silent, trio.open_nursery() as nursery:
             nursery.start_soon(box.ask, Client.status)
-            nursery.start_soon(box.ask, Client.trash_list)
+            nursery.start_soon(box.ask, lambda c: c.ask("trash_list"))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +202,7 @@ async def test_two_clients_are_served_while_a_third_says_nothing(tmp_path: Path)
         b'{"verb": "explode"}\n',
         b'{"verb": "info"}\n',
         b'{"verb": "info", "args": {"path": "not base64!"}}\n',
-        b'{"verb": "trash_restore", "args": {"target": null}}\n',
+        b'{"verb": "trash_restore", "args": {"targets": null}}\n',
         b'{"verb": "events", "args": {"after": -1}}\n',
         b"\xff\xfe\n",
         b'{"verb": "status", "args": ' + b"[" * 20000 + b"]" * 20000 + b"}\n",

@@ -59,7 +59,7 @@ async def test_what_is_kept_comes_to_an_end_and_the_connection_goes_on(tmp_path:
     def talk(client: Client) -> list[Any]:
         odd = [record["path"] for record in client.events(after=999, kinds=["odd"])]
         purged = [record["number"] for record in client.events(kinds=["purge"])]
-        return [odd, purged, list(client.events(kinds=["none"])), client.trash_list()]
+        return [odd, purged, list(client.events(kinds=["none"])), client.ask("trash_list")]
 
     async with running(tmp_path) as box:
         publish(box, 700)

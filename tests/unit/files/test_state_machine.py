@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from fusefs.errors import FusefsError, TargetExists
+from fusefs.model.entry import Entry
 from fusefs.model.extent import BLOCK_SIZE
 from fusefs.tree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE
 from tests.unit import invariants
@@ -226,12 +228,15 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     # -- trash
 
+    def removed_files(self) -> list[Entry]:
+        return [one for one in self.fs.pending() if not stat.S_ISDIR(one.kind)]
+
     @precondition(lambda self: self.removed)
     @rule(index=st.integers(0, 20))
     def restore(self, index: int) -> None:
         index %= len(self.removed)
         origin, file = self.removed[index]
-        number = list(self.fs.trash.entries())[index].number
+        number = self.removed_files()[index].number
         problem = self.problem_above(origin)
         if origin in self.live or problem == errno.ENOTDIR:
             assert (
@@ -249,13 +254,14 @@ class FilesystemMachine(RuleBasedStateMachine):
     @rule(index=st.integers(0, 20))
     def purge(self, index: int) -> None:
         index %= len(self.removed)
-        entry = list(self.fs.trash.entries())[index]
+        entry = self.removed_files()[index]
         self.fs.unlink(self.fs.trash.path_in_trash(entry))
         del self.removed[index]
 
     @rule()
     def reap(self) -> None:
-        self.fs.reap()
+        while self.fs.reap():
+            pass
         assert not [ino for ino in self.fs.tree.orphans() if not self.fs.files.is_open(ino)]
 
     @rule(minutes=st.sampled_from([1, 61]))
@@ -301,7 +307,7 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     def contents(self) -> list[tuple[File, bytes]]:
         found = [(file, self.fs.read(path)) for path, file in self.live.items() if file is not None]
-        for (_, file), entry in zip(self.removed, self.fs.trash.entries(), strict=True):
+        for (_, file), entry in zip(self.removed, self.removed_files(), strict=True):
             found.append((file, self.fs.read(self.fs.trash.path_in_trash(entry))))
         return found
 
@@ -319,7 +325,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         }
         for file, content in self.contents():
             assert content == file.content
-        for (origin, file), entry in zip(self.removed, self.fs.trash.entries(), strict=True):
+        for (origin, file), entry in zip(self.removed, self.removed_files(), strict=True):
             assert entry.origin == origin
             self.check_inode(file, entry.ino)
         for path, node in self.live.items():

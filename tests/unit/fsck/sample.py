@@ -3,7 +3,7 @@
     /docs/a.txt          1 MiB and 100 KiB: blocks 1 and 2
     /docs/sub/b          block 3; also called /docs/twice
     /link  /empty        a symbolic link; an empty file with an extended attribute
-    /old                 removed: in the trash as entry 12, with block 4
+    /old                 removed: in the trash as entry 14 of batch 12, with block 4
     /sparse              3 MiB, of which block 5 are 4 bytes
 
 Segment 1 holds the first three blocks, segment 2 the rest. All is checkpointed and sealed.
@@ -17,11 +17,12 @@ from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.model.inode import Inode
 from fusefs.store.index import Index
+from fusefs.store.store import Counters
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import SYMLINK, InProcess
 
 ROOT, TRASH, DOCS, A, SUB, B, LINK, EMPTY, OLD, HOUR, SPARSE = range(1, 12)
-A_COOKIE, TWICE_COOKIE, EMPTY_COOKIE, OLD_ENTRY = 5, 8, 10, 13
+A_COOKIE, TWICE_COOKIE, EMPTY_COOKIE, OLD_BATCH, OLD_ENTRY, LAST_COOKIE = 5, 8, 10, 12, 14, 15
 IN_TRASH = "/.trash/2027-01-15T08/old"
 MIB = 1 << 20
 
@@ -43,7 +44,8 @@ def build(path: Path) -> None:
     fs.unlink(b"old")
     fs.write(b"sparse", b"data", offset=MIB)
     fs.truncate(b"sparse", 3 * MIB)
-    assert (fs.at(b"sparse").ino, fs.store.counters.block) == (SPARSE, 5)
+    assert fs.store.counters == Counters(ino=SPARSE, block=5, cookie=LAST_COOKIE)
+    assert [one.number for one in fs.trash.entries()] == [OLD_ENTRY]
     fs.close()
 
 

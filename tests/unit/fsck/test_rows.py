@@ -22,9 +22,11 @@ from tests.unit.fsck.sample import (
     EMPTY_COOKIE,
     HOUR,
     IN_TRASH,
+    LAST_COOKIE,
     LINK,
     MIB,
     OLD,
+    OLD_BATCH,
     OLD_ENTRY,
     ROOT,
     SPARSE,
@@ -67,7 +69,7 @@ def trashed(sample: Sample, at: int = OLD_ENTRY, **fields: object) -> Changes:
 
 
 def counters(**fields: int) -> Changes:
-    now = Counters(ino=SPARSE, block=5, cookie=14)
+    now = Counters(ino=SPARSE, block=5, cookie=LAST_COOKIE)
     return {COUNTERS: msgspec.msgpack.encode(msgspec.structs.replace(now, **fields))}
 
 
@@ -231,7 +233,10 @@ NAMES: dict[str, Case] = {
 }
 
 TRASH: dict[str, Case] = {
-    "no entry": (lambda s: {keys.entry(OLD_ENTRY): None}, {f"links {IN_TRASH}"}),
+    "no entry": (
+        lambda s: {keys.entry(OLD_ENTRY): None},
+        {f"links {IN_TRASH}", f"trash entry {OLD_ENTRY}", f"trash batch {OLD_BATCH}"},
+    ),
     "miscounted": (lambda s: s.inode(OLD, trash_names=2), {f"links {IN_TRASH}"}),
     "inode is gone": (
         lambda s: {keys.inode(OLD): None},
@@ -240,7 +245,10 @@ TRASH: dict[str, Case] = {
     "entry of nothing": (lambda s: trashed(s, at=77, number=77), {"trash /old"}),
     "entry of another name": (lambda s: trashed(s, name=b"other"), {"trash /old"}),
     "entry of another inode": (lambda s: trashed(s, ino=A), {"trash /old"}),
-    "entry of another state": (lambda s: trashed(s, state=State.ERROR), {"trash /old"}),
+    "entry of another state": (
+        lambda s: trashed(s, state=State.ERROR),
+        {"trash /old", f"trash batch {OLD_BATCH}"},
+    ),
     "entry without a past": (lambda s: trashed(s, history=()), {"trash /old"}),
     "entry of an endless name": (lambda s: trashed(s, name=b"n" * 999), {"trash /old"}),
     "directory outside": (lambda s: s.inode(DOCS, flags=TRASHED), {"trash /docs"}),
@@ -308,7 +316,7 @@ CONTENTS: dict[str, Case] = {
 BOOKS: dict[str, Case] = {
     "ino": (lambda s: counters(ino=SPARSE - 1), {"counters index"}),
     "block": (lambda s: counters(block=4), {"counters index"}),
-    "cookie": (lambda s: counters(cookie=13), {"counters index"}),
+    "cookie": (lambda s: counters(cookie=LAST_COOKIE - 1), {"counters index"}),
     "totals": (lambda s: {TOTALS: msgspec.msgpack.encode(Totals())}, {"totals index"}),
     "totals that do not decode": (lambda s: {TOTALS: b"\xc1"}, {"row index"}),
 }

@@ -24,7 +24,7 @@ def fs(tmp_path: Path) -> Iterator[InProcess]:
 
 @pytest.fixture
 def operations(fs: InProcess) -> Operations:
-    return Operations(fs.store, fs.tree, fs.files, MountOptions(), fs.filesystem.events)
+    return Operations(fs.filesystem, MountOptions())
 
 
 @pytest.fixture

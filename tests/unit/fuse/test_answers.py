@@ -13,11 +13,21 @@ from fusefs.errors import DiskFull, Refused, StoreDamaged, StoreLocked
 from fusefs.fuse.operations import Operations, _answer
 
 
+class Face:
+    """What a handler belongs to."""
+
+    requests = 0
+
+
 def answered(error: BaseException) -> None:
-    async def some_request() -> None:
+    async def some_request(face: Face) -> None:
         raise error
 
-    trio.run(_answer(some_request))
+    face = Face()
+    try:
+        trio.run(_answer(some_request), face)
+    finally:
+        assert face.requests == 1
 
 
 @pytest.mark.parametrize(

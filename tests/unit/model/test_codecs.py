@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fusefs.model import dirent, entry, extent, keys
 from fusefs.model.block import Block
 from fusefs.model.dirent import Dirent
-from fusefs.model.entry import Cause, Entry, State
+from fusefs.model.entry import Cause, Entry, Stamp, State
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
 
@@ -39,7 +39,7 @@ def test_an_extent_comes_back(one: Extent) -> None:
     assert extent.unpack(one.offset, extent.pack(one)) == one
 
 
-HISTORY = st.lists(st.tuples(st.sampled_from(State), TIME, st.text())).map(tuple)
+HISTORY = st.lists(st.builds(Stamp, st.sampled_from(State), TIME, st.text())).map(tuple)
 PLACE = st.tuples(U32, U32, U32, U32, NAME, st.binary())
 REMOVAL = st.tuples(U32, st.binary(), TIME, st.sampled_from(Cause), st.sampled_from(State))
 

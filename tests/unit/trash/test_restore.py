@@ -37,13 +37,13 @@ def test_by_id_by_path_and_by_path_in_the_trash(fs: InProcess) -> None:
     for target in ("id", b"file", b"/file", HOUR + b"/file"):
         fs.write(b"file", b"content")
         fs.unlink(b"file")
-        (entry,) = fs.trash.entries()
+        (entry,) = fs.pending()
         restorer = fs.restorer()
         wanted = entry.number if isinstance(target, str) else target
         assert restorer.restore(wanted) == [b"file"]
         assert restorer.appeared == [(1, b"file")]
         assert fs.read(b"file") == b"content"
-        assert not list(fs.trash.entries())
+        assert not fs.pending()
         fs.unlink(b"file")
         fs.unlink(HOUR + b"/file")
 
@@ -67,7 +67,7 @@ def test_what_stands_at_the_target_stays_and_the_entry_too(fs: InProcess) -> Non
         with pytest.raises(TargetExists, match=r"--to|no directory"):
             fs.restorer().restore(target, to)
     assert fs.read(b"file") == b"new"
-    assert len(list(fs.trash.entries())) == 1
+    assert len(fs.pending()) == 1
     assert fs.restorer().restore(b"file", b"dir/file.old") == [b"dir/file.old"]
     assert fs.read(b"dir/file.old") == b"old"
 
@@ -88,7 +88,7 @@ def test_what_is_not_in_the_trash_is_said(fs: InProcess, target: int | bytes) ->
     fs.unlink(b"file")
     with pytest.raises((NoSuchEntry, TargetExists)):
         fs.restorer().restore(target)
-    assert len(list(fs.trash.entries())) == 1
+    assert len(fs.pending()) == 1
 
 
 def test_parents_that_are_gone_are_made_again_as_they_were(fs: InProcess) -> None:
@@ -118,7 +118,7 @@ def test_a_directory_comes_back_with_everything_in_it(fs: InProcess) -> None:
     assert fs.tree_below(b"home/proj") == before
     proj = fs.at(b"home/proj")
     assert (stat.S_IMODE(proj.mode), proj.uid, proj.gid) == (0o2750, 7, 8)
-    assert not list(fs.trash.entries())
+    assert not fs.pending()
     fs.write(b"home/proj/src/main", b"alive")
     fs.crash()
     assert fs.read(b"home/proj/src/main") == b"alive"

@@ -1,0 +1,92 @@
+"""The time by which the trash ages: it counts what has really passed, whatever the clocks say.
+
+A wall clock that is set forward must not purge anything early. So ages are not differences of wall
+times. While the machine runs, also over restarts of the daemon, time is its uptime, which nobody
+can set. Over a restart of the machine only the wall clock can tell how long it was off; a machine
+that has just come up may have a wrong one until the network corrects it. Therefore:
+
+- In the first `SETTLE_S` of a machine's run nothing expires, and what is removed then is dated when
+  that time is over. After it, the wall clock is believed.
+- A clock that was set back over a restart of the machine counts as no time at all.
+
+So: never early, unless the wall clock is wrong over a restart of the machine and still wrong ten
+minutes later; at times late.
+"""
+
+import msgspec
+
+from fusefs.base.clock import Clock
+from fusefs.model import keys
+from fusefs.store.index import Batch
+from fusefs.store.store import Store
+
+#: For the network to set the clock of a machine that has just started.
+SETTLE_S = 600
+#: The mark in the index is renewed when it is that old: bounds what a wall clock that jumps, and
+#: then a power cut, can add.
+MARK_EVERY_S = 3600
+_KEY = keys.setting("steady")
+
+
+class Mark(msgspec.Struct, array_like=True):
+    """Clocks at one moment; `now_ns` is ours."""
+
+    boot: str
+    uptime_ns: int
+    wall_ns: int
+    now_ns: int
+
+
+class Steady:
+    """The steady time of one store, in nanoseconds; at first about the wall time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.clock: Clock = store.clock
+        self._boot = self.clock.boot_id()
+        row = store.get(_KEY)
+        self._mark = msgspec.msgpack.decode(row, type=Mark) if row else self._fresh()
+        self._is_marked = row is not None
+        same_run = self._mark.boot == self._boot
+        self._is_same_run = same_run and self._mark.uptime_ns <= self.clock.uptime_ns()
+
+    def _fresh(self) -> Mark:
+        wall = self.clock.time_ns()
+        return Mark(self._boot, self.clock.uptime_ns(), wall, wall)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `now_ns` may be asked for."""
+        return self._is_same_run or self.clock.uptime_ns() >= SETTLE_S * 10**9
+
+    def now_ns(self) -> int:
+        """0 while it is not known."""
+        if not self.is_settled:
+            return 0
+        if not self._is_same_run:
+            self._believe_wall()
+        return self._mark.now_ns + self.clock.uptime_ns() - self._mark.uptime_ns
+
+    def guess_ns(self) -> int:
+        """What `now_ns` says, or is going to say if the wall clock is right."""
+        mark = self._mark
+        return self.now_ns() or mark.now_ns + max(0, self.clock.time_ns() - mark.wall_ns)
+
+    def _believe_wall(self) -> None:
+        mark, wall = self._mark, self.clock.time_ns()
+        passed = max(0, wall - mark.wall_ns)
+        self._mark = Mark(self._boot, self.clock.uptime_ns(), wall, mark.now_ns + passed)
+        self._is_same_run = True
+        self._is_marked = False
+
+    def mark_if_due(self) -> None:
+        """Remember where the clocks stand, now and then. Raises DiskFull, StoreError."""
+        now = self.now_ns()
+        if not now or (self._is_marked and now - self._mark.now_ns < MARK_EVERY_S * 10**9):
+            return
+        clock = self.clock
+        mark = Mark(self._boot, clock.uptime_ns(), clock.time_ns(), now)
+        batch: Batch = self._store.batch()
+        batch.put(_KEY, msgspec.msgpack.encode(mark))
+        self._store.commit(batch)
+        self._mark, self._is_marked = mark, True
