@@ -7,6 +7,7 @@ one writev. An act is acknowledged after its flush; a flush that fails leaves th
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ class Log:
         self._blocks: list[format.SealedBlock] = []
         self._unsynced: list[int] = []  # descriptors of sealed segments
         self._is_new_name = False
+        self._is_torn = False  # bytes of a failed append may stand behind `_written`
         self._sync_lock = threading.Lock()
         self.sizes = dict(sizes)
         self.total_bytes = sum(sizes.values())
@@ -94,16 +96,24 @@ class Log:
         staged, size = self._staged, self._staged_bytes
         self._staged, self._staged_bytes = [], 0
         try:
+            if self._is_torn:
+                self._cut()
             failpoints.hit("log.append")
             _write_all(self._descriptor, staged, size)
             failpoints.hit("log.appended")
         except OSError as error:
             self._blocks = [b for b in self._blocks if b.offset < self._written]
-            os.ftruncate(self._descriptor, self._written)
-            os.lseek(self._descriptor, self._written, os.SEEK_SET)
+            self._is_torn = True
+            with suppress(OSError):  # a disk that takes nothing: before the next append, then
+                self._cut()
             raise self._translate(error) from error
         self._grow(size)
         self.appended_bytes += size
+
+    def _cut(self) -> None:
+        os.ftruncate(self._descriptor, self._written)
+        os.lseek(self._descriptor, self._written, os.SEEK_SET)
+        self._is_torn = False
 
     def drop_staged(self) -> None:
         """Forget what was staged since the last flush, for an act that failed half-way."""

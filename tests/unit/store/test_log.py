@@ -119,6 +119,31 @@ def test_a_short_write_leaves_the_log_as_it_was(
     assert store.replay.cut_bytes == 0
 
 
+def test_a_segment_that_cannot_even_be_cut_is_cut_before_the_next_append(
+    store: Store, open_store: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, a=b"1")
+    size = segment(path, 1).stat().st_size
+    writev = os.writev
+
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.EPERM, "immutable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", lambda fd, parts: writev(fd, [b"".join(parts)[:9]]))
+        for name in ("write", "ftruncate"):
+            patch.setattr(os, name, refuse)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                put(store, a=b"2")
+    assert segment(path, 1).stat().st_size > size
+    put(store, b=b"3")
+    store.abandon()
+    store = open_store()
+    assert (get(store, "a"), get(store, "b")) == (b"1", b"3")
+    assert store.replay.cut_bytes == 0
+
+
 def test_a_short_write_is_carried_on_where_there_is_room(
     store: Store, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
