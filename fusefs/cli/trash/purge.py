@@ -117,7 +117,7 @@ def _report(surface: "Surface", asked: list[Record], no_wait: bool, as_json: boo
     elif no_wait:
         for job in waited_for:
             output.line(f"purge {job} is under way")
-    else:
+    elif not items or len(failed) < len(items):
         _say(progress, items)
     done = len(items) - len(failed)
     fail([(str(item["id"]), item) for item in failed], done)
