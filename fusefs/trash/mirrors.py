@@ -116,8 +116,6 @@ class Mirrors:
             counters.ino, live.mode, live.uid, live.gid, now, nlink=2, parent=above.ino,
             flags=IN_TRASH,
         )  # fmt: skip
-        if live.ino == ROOT_INO:
-            mirror.mode = stat.S_IFDIR | 0o755
         mirror.atime, mirror.mtime = live.atime, live.mtime
         self._tree.xattrs.copy(act, live, mirror)
         self._tree.put_name(act, above, name, mirror)
