@@ -22,7 +22,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Setatt
 
 from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
-from fusefs.errors import FusefsError, Refused, StoreDamaged
+from fusefs.errors import BadPolicy, FusefsError, Refused, StoreDamaged
 from fusefs.files.files import Files
 from fusefs.fuse.references import References
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
@@ -55,7 +55,7 @@ def _answer(handler: _Handler) -> _Handler:
             return await handler(self, *arguments)
         except FUSEError:
             raise
-        except Refused as refusal:
+        except (BadPolicy, Refused) as refusal:
             raise FUSEError(refusal.errno) from None
         except FusefsError as error:
             if error.errno != errno.ENOSPC:
