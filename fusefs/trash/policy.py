@@ -47,6 +47,7 @@ USUAL_SKIPS = (
     SkipRule(".*.??????", 60, "rsync"),
     SkipRule(".goutputstream-??????", 60),  # GLib: gedit and others
     SkipRule(".*.sw?", 60),  # vim
+    SkipRule(".*.sw?x", 60),  # vim, where it tries how long names may be
     SkipRule("4913", 60),  # vim tries whether it can write
     SkipRule("*~", 60, "*vi*"),
     SkipRule(".#*", 60),  # emacs locks
