@@ -9,6 +9,7 @@ the next one: what is to be done stands in the store.
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -128,6 +129,8 @@ class Purging:
         if now < self._next_look:
             return False
         self._next_look = now + LOOK_EVERY_S
+        with suppress(StoreError):  # another time, then
+            self._purger.record_failures()
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_EVERY_S
             self._purger.sweep()

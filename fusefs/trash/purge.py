@@ -242,6 +242,16 @@ class Purger:
         now = self._store.clock.time_ns()
         self.unrecorded[number] = Unrecorded(now, error.errno, str(error))
 
+    def record_failures(self) -> None:
+        """Tell the store of failures, now that it may take writes again. Raises StoreError."""
+        for number in list(self.unrecorded):
+            with self._tree.act() as act:
+                one = self._ledger.found_in(act, number)
+                if one is None or one.state is not State.PENDING:
+                    del self.unrecorded[number]
+                else:
+                    self._settle(act, one, 0)
+
     def _begin_each(self, active: Job, found: list[Entry], cursor: int) -> None:
         """Begin entries that could not be begun together; what fails becomes an error."""
         for old in found:
