@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import COMMAND_TIMEOUT_S, Mounted, fusefs, run_fusefs
 from tests.system.test_bad_input import assert_refused
 from tests.system.test_events import follower, next_event
-from tests.system.trashcan import TrashCan, remove, until
+from tests.system.trashcan import TrashCan, look, remove, until
 
 pytestmark = pytest.mark.mount
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to be root")
@@ -169,19 +169,27 @@ def test_a_purge_returns_at_once_and_leaves_room_for_others(top: Path, can: Tras
 
 
 def test_many_purges_of_one_entry_are_one(top: Path, can: TrashCan) -> None:
-    remove(top / "file", Random(1).randbytes(20 * MIB))
+    """Also while it waits for its turn behind others."""
+    remove_many(top, 1200)
+    others = can.ids()
+    remove(top / "file")
     number = can.id_of("file")
     with ThreadPoolExecutor(20) as threads:
+        waiting = ("trash", "purge", "--no-wait", "--json", top)
+        for part in (others[:600], others[600:]):
+            look(*waiting, *part)
+        (job,) = {look(*waiting, number)["job"] for _ in range(5)}
         asked = [
             threads.submit(run_fusefs, "trash", "purge", "--json", top, number) for _ in range(20)
         ]
     done = [one.result() for one in asked]
     assert {(one.returncode, one.stderr) for one in done} == {(0, "")}
-    (job,) = {json.loads(one.stdout)["job"] for one in done} - {None}
+    assert {json.loads(one.stdout)["job"] for one in done} <= {job, None}
     fusefs("trash", "purge", top, number)  # gone by now, and a success
     events = [json.loads(line) for line in fusefs("events", top).splitlines()]
-    told = [(event["kind"], event["job"]) for event in events if event["kind"].startswith("purge")]
-    assert told == [("purge", job), ("purge-job", job)]
+    told = [event["kind"] for event in events if event.get("job") == job]
+    assert told == ["purge", "purge-job"]
+    assert sum(event["kind"] == "purge-job" for event in events) <= 3
     assert can.states(number) == [PENDING, ONGOING, COMPLETE]
 
 
@@ -355,6 +363,9 @@ def test_a_failure_is_recorded_and_can_be_retried(
                 assert entry["errno"] > 0
             assert "error: " in fusefs("trash", "list", "--all", top)
             assert can.entry("other")["state"] == PENDING
+        # Without a retry it is told to the store, and then it is refused like any error.
+        until(lambda: all(can.states(number)[-1] == ERROR for number in ids))
+        assert_refused(run_fusefs("trash", "restore", top, ids[0]), 34, "/a", f"is {ERROR}")
         assert fusefs("trash", "purge", top, *ids) == "purged 2 entries\n"
         events = [next_event(process) for _ in range(4)]
     for number in ids:
