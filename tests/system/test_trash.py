@@ -260,7 +260,7 @@ def test_removing_one_of_two_names_keeps_the_other(top: Path, can: TrashCan) -> 
             assert (top / "a").stat().st_nlink == 2
             (top / "b").rename(top / "c")
             (top / "c").unlink()
-            fusefs("trash", "empty", top)
+            look("trash", "empty", "--json", top)
 
 
 # -- what is open

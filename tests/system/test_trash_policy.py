@@ -2,7 +2,6 @@
 leave behind, caps, and mounts without trash."""
 
 import errno
-import json
 import os
 import subprocess
 import time
@@ -16,7 +15,7 @@ from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.system.test_bad_input import assert_refused
 from tests.system.test_tools import needs
 from tests.system.test_tools import run as run_tool
-from tests.system.trashcan import TrashCan, remove, until
+from tests.system.trashcan import TrashCan, look, remove, until
 
 pytestmark = pytest.mark.mount
 
@@ -40,7 +39,7 @@ def paths(can: TrashCan) -> list[str]:
 
 
 def policy(path: Path, *words: str) -> dict[str, object]:
-    record: dict[str, object] = json.loads(fusefs("trash", "policy", "--json", path, *words))
+    record: dict[str, object] = look("trash", "policy", "--json", path, *words)
     return record
 
 
@@ -83,8 +82,8 @@ def test_a_rule_is_for_what_is_there_already(top: Path, can: TrashCan) -> None:
     for name in ("forever", "zero"):
         (top / name).mkdir()
         remove(top / name / "file")
-    fusefs("trash", "policy", top / "forever", "set", "forever")
-    fusefs("trash", "policy", top / "zero", "set", "0")
+    policy(top / "forever", "set", "forever")
+    policy(top / "zero", "set", "0")
     until(lambda: paths(can) == ["forever/file"])
     until(lambda: can.lines()[0]["purge_at"] is None)
     can.set("keep=1s")
@@ -96,7 +95,7 @@ def test_a_store_without_trash(top: Path, can: TrashCan) -> None:
     can.set("keep=0")
     remove(top / "gone")
     assert paths(can) == []
-    fusefs("trash", "policy", top, "clear")
+    policy(top, "clear")
     remove(top / "kept")
     assert paths(can) == ["kept"]
 
@@ -104,7 +103,7 @@ def test_a_store_without_trash(top: Path, can: TrashCan) -> None:
 def test_a_policy_that_makes_no_sense(top: Path) -> None:
     (top / "file").touch()
     before = policy(top)
-    for setting in ("keep=soon", "colour=red", "max-size=-1", "replaced=maybe", "skip=?"):
+    for setting in ("keep=soon", "colour=red", "max-size=-1"):
         done = run_fusefs("trash", "policy", top, "set", setting)
         assert_refused(done, 36, setting.partition("=")[0])
     assert_refused(run_fusefs("trash", "policy", top / "file", "set", "max-size=1G"), 36, "store")
@@ -132,6 +131,7 @@ def test_what_a_rename_overwrites_can_be_taken_back(top: Path, can: TrashCan) ->
 
 
 def test_what_a_truncation_overwrites_is_not_kept(top: Path, can: TrashCan) -> None:
+    """Neither by O_TRUNC nor by truncate(2): the name stays, so nothing was removed."""
     (top / "file").write_text("old")
     (top / "file").write_text("new")
     os.truncate(top / "file", 1)
@@ -207,8 +207,7 @@ def test_git_leaves_old_files_alone(top: Path, can: TrashCan, tmp_path: Path, sk
 
 
 def test_a_skip_rule_is_for_young_names_and_its_process_alone(top: Path, can: TrashCan) -> None:
-    can.set("skip=none")
-    can.set("skip=+*.tmp below 1h by rm", "skip=+*.old below 0.001s")
+    can.set("skip=none", "skip=+*.tmp below 1h by rm", "skip=+*.old below 0.001s")
     for name in ("a.tmp", "b.tmp", "c.old", "d"):
         (top / name).touch()
     until(lambda: time.time() > (top / "d").stat().st_mtime + 0.01)

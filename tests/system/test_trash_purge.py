@@ -120,7 +120,7 @@ def test_a_wrong_clock_purges_nothing_early(
     mounted.remount(**faked)
     can.set("keep=1h")
     (mounted.mnt / "short").mkdir()
-    fusefs("trash", "policy", mounted.mnt / "short", "set", "1s")
+    look("trash", "policy", "--json", mounted.mnt / "short", "set", "1s")
     remove(mounted.mnt / "kept")
     for number, (offset, is_restarted) in enumerate(
         [("+300d", False), ("-300d", False), ("+600d", True), ("+0", True)]
@@ -144,8 +144,8 @@ def test_a_purge_returns_at_once_and_leaves_room_for_others(top: Path, can: Tras
     with follower("--kind", "purge-job", top) as process:
         jobs: list[Any] = []
         for part in range(0, 1500, 500):
-            said = fusefs("trash", "purge", "--no-wait", "--json", top, *ids[part : part + 500])
-            jobs.append(json.loads(said)["job"])
+            said = look("trash", "purge", "--no-wait", "--json", top, *ids[part : part + 500])
+            jobs.append(said["job"])
         assert len(set(jobs)) == 3
         assert process.stdout is not None
         poller = select.poll()
@@ -170,13 +170,13 @@ def test_a_purge_returns_at_once_and_leaves_room_for_others(top: Path, can: Tras
 
 def test_many_purges_of_one_entry_are_one(top: Path, can: TrashCan) -> None:
     """Also while it waits for its turn behind others."""
-    remove_many(top, 1200)
+    remove_many(top, 800)
     others = can.ids()
     remove(top / "file")
     number = can.id_of("file")
     with ThreadPoolExecutor(20) as threads:
         waiting = ("trash", "purge", "--no-wait", "--json", top)
-        for part in (others[:600], others[600:]):
+        for part in (others[:400], others[400:]):
             look(*waiting, *part)
         (job,) = {look(*waiting, number)["job"] for _ in range(5)}
         asked = [
@@ -234,12 +234,13 @@ def test_rm_in_the_trash_is_for_good(top: Path, can: TrashCan) -> None:
 
 
 def test_space_is_counted_apart(top: Path, can: TrashCan) -> None:
-    (top / "kept").write_bytes(Random(1).randbytes(2 * MIB))
-    (top / "gone").write_bytes(Random(2).randbytes(3 * MIB))
-    until(lambda: can.space()["stored_bytes"] == 5 * MIB)
+    for name, size in (("kept", 2 * MIB), ("gone", 3 * MIB)):
+        with (top / name).open("wb") as file:
+            file.write(Random(name).randbytes(size))
+            os.fsync(file.fileno())
 
     def space() -> tuple[int, ...]:
-        record = json.loads(fusefs("df", "--json", top))
+        record = look("df", "--json", top)
         status = can.space()
         names = ("live_bytes", "trash_bytes", "trash_entries", "stored_bytes", "garbage_bytes")
         assert [record[name] for name in names] == [status[name] for name in names]
@@ -262,7 +263,7 @@ def test_space_is_counted_apart(top: Path, can: TrashCan) -> None:
 
 
 def test_a_stop_in_a_purge_is_no_error(mounted: Mounted, top: Path, can: TrashCan) -> None:
-    remove_many(top, 2500)
+    remove_many(top, 2000)
     with follower("--kind", "purge", top) as process:
         fusefs("trash", "empty", "--no-wait", top)
         next_event(process)
@@ -276,7 +277,7 @@ def test_a_stop_in_a_purge_is_no_error(mounted: Mounted, top: Path, can: TrashCa
     mounted.mount()
     until(lambda: not can.lines())
     history = can.history()
-    assert len(history) == 2500
+    assert len(history) == 2000
     for entry in history:
         states = [stamp["state"] for stamp in entry["history"]]
         assert states == [PENDING, ONGOING, COMPLETE]
@@ -301,7 +302,7 @@ def test_a_crash_in_a_purge_spares_what_lives(mounted: Mounted, top: Path, can: 
     until(lambda: can.ids() == [number])
     states = Counter(entry["state"] for entry in can.history())
     assert states == {COMPLETE: 400, PENDING: 1}
-    fusefs("gc", top)
+    look("gc", "--json", top)
     for index, content in enumerate(contents):
         assert (top / f"live/{index}").read_bytes() == content
     fusefs("trash", "restore", top / "kept")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import fusefs as package
 from fusefs.cli import app
-from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Done, fusefs
+from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Done
 
 Record = dict[str, Any]
 Answer = TypeVar("Answer")
@@ -105,7 +105,7 @@ class TrashCan:
         return [stamp["state"] for stamp in entry["history"]]
 
     def set(self, *settings: str) -> None:
-        fusefs("trash", "policy", self.place, "set", *settings)
+        look("trash", "policy", "--json", self.place, "set", *settings)
 
     def space(self) -> Record:
         record: Record = look("status", "--json", self.place)
