@@ -113,8 +113,15 @@ class Ledger:
         return self._unpacked(act.get(keys.entry(number)), number)
 
     def find_past(self, number: int) -> Entry | None:
-        """The record of an entry that has left the trash. Raises StoreDamaged."""
-        return self._unpacked(self._store.get(keys.history(number)), number)
+        """The record of an entry that has left the trash, or of one of a batch that has.
+
+        Raises StoreDamaged.
+        """
+        found = self._unpacked(self._store.get(keys.history(number)), number)
+        if found is None:  # the entries of a batch come after its number, the first at once
+            near = islice(self.past(number), STEP)
+            found = next((one for one in near if one.batch == number), None)
+        return found
 
     @staticmethod
     def _unpacked(row: bytes | None, number: int) -> Entry | None:

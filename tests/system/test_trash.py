@@ -318,6 +318,18 @@ def test_what_a_state_does_not_allow_is_refused_and_names_it(top: Path, can: Tra
     until(lambda: not can.lines())
 
 
+def test_what_was_removed_in_one_go_is_gone_in_one_go(top: Path, can: TrashCan) -> None:
+    """The id of such a line means the same when nothing of it is left."""
+    for name in ("a", "b"):
+        remove(top / name)
+    (line,) = can.lines()
+    assert line["entries"] == 2
+    for expected in ("purged 2 entries\n", "purged 1 entry\n"):
+        assert fusefs("trash", "purge", top, str(line["id"])) == expected
+    done = run_fusefs("trash", "restore", top, str(line["id"]))
+    assert_refused(done, 34, line["id"], f"is {COMPLETE}")
+
+
 def test_one_that_is_blocked_does_not_stop_the_rest(top: Path, can: TrashCan) -> None:
     for number in range(9):
         (top / f"{number}").write_text("content")
