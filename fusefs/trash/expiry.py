@@ -84,4 +84,4 @@ class Expiry:
         now = self._trash.steady.now_ns()
         if not now or keep_s == FOREVER:
             return 0
-        return self._trash.ledger.clean_history(now - int(keep_s * 1e9))
+        return self._trash.ledger.clean_history(now - int(keep_s * 1e9), now)

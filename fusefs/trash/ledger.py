@@ -70,7 +70,7 @@ class Ledger:
         if new.state in FINAL:
             act.delete(keys.entry(number))
             act.put(keys.history(number), entry.pack(new))
-            act.put(keys.finished(self._steady.guess_ns(), number), b"")
+            act.put(keys.finished(self._steady.now_ns(), number), b"")
         else:
             act.put(keys.entry(number), entry.pack(new))
         if old.state is not new.state:
@@ -181,15 +181,21 @@ class Ledger:
 
     # -- forgetting
 
-    def clean_history(self, before_ns: int, limit: int = STEP) -> int:
-        """Drop up to `limit` records of entries that left the trash before that time."""
-        rows = list(islice(self._store.scan(keys.FINISHED), limit))
-        old = [keys.second(key) for key, _ in rows if keys.number(key) < before_ns]
+    def clean_history(self, before_ns: int, now_ns: int, limit: int = STEP) -> int:
+        """Drop up to `limit` records of entries that left the trash before that time.
+
+        What left it while the time was not known is dated `now_ns`. Returns how many it changed.
+        """
+        found = [key for key, _ in islice(self._store.scan(keys.FINISHED), limit)]
+        old = [key for key in found if keys.number(key) < max(1, before_ns)]
         if old:
             cleaned = self._store.batch()
-            for key, _ in rows[: len(old)]:
+            for key in old:
                 cleaned.delete(key)
-                cleaned.delete(keys.history(keys.second(key)))
+                if keys.number(key):
+                    cleaned.delete(keys.history(keys.second(key)))
+                else:
+                    cleaned.put(keys.finished(now_ns, keys.second(key)), b"")
             self._store.commit(cleaned)
         return len(old)
 

@@ -8,6 +8,8 @@ that has just come up may have a wrong one until the network corrects it. Theref
 - In the first `SETTLE_S` of a machine's run nothing expires, and what is removed then is dated when
   that time is over. After it, the wall clock is believed.
 - A clock that was set back over a restart of the machine counts as no time at all.
+- A clock that was behind and is corrected adds nothing: what counts is by how much it is further
+  than it ever was, the time that has passed since included.
 
 So: never early, unless the wall clock is wrong over a restart of the machine and still wrong ten
 minutes later; at times late.
@@ -19,17 +21,22 @@ from fusefs.base.clock import Clock
 from fusefs.model import keys
 from fusefs.store.index import Batch
 from fusefs.store.store import Store
+from fusefs.tree.act import Act
 
 #: For the network to set the clock of a machine that has just started.
 SETTLE_S = 600
-#: The mark in the index is renewed when it is that old: bounds what a wall clock that jumps, and
-#: then a power cut, can add.
+#: The mark in the index is renewed when it is that old, and when the wall clock was set forward, or
+#: that would be added after a power cut.
 MARK_EVERY_S = 3600
+_JUMP_NS = 10**9
 _KEY = keys.setting("steady")
 
 
 class Mark(msgspec.Struct, array_like=True):
-    """Clocks at one moment; `now_ns` is ours."""
+    """Clocks at one moment; `now_ns` is ours.
+
+    `wall_ns` is the wall clock as if it had never been set back.
+    """
 
     boot: str
     uptime_ns: int
@@ -67,14 +74,10 @@ class Steady:
             self._believe_wall()
         return self._mark.now_ns + self.clock.uptime_ns() - self._mark.uptime_ns
 
-    def guess_ns(self) -> int:
-        """What `now_ns` says, or is going to say if the wall clock is right."""
-        mark = self._mark
-        return self.now_ns() or mark.now_ns + max(0, self.clock.time_ns() - mark.wall_ns)
-
     def _believe_wall(self) -> None:
         mark, wall = self._mark, self.clock.time_ns()
         passed = max(0, wall - mark.wall_ns)
+        wall = max(wall, mark.wall_ns)
         self._mark = Mark(self._boot, self.clock.uptime_ns(), wall, mark.now_ns + passed)
         self._is_same_run = True
         self._is_marked = False
@@ -82,11 +85,34 @@ class Steady:
     def mark_if_due(self) -> None:
         """Remember where the clocks stand, now and then. Raises DiskFull, StoreError."""
         now = self.now_ns()
-        if not now or (self._is_marked and now - self._mark.now_ns < MARK_EVERY_S * 10**9):
+        if not now or not self._is_due():
             return
-        clock = self.clock
-        mark = Mark(self._boot, clock.uptime_ns(), clock.time_ns(), now)
+        mark = self._fresh_mark()
         batch: Batch = self._store.batch()
         batch.put(_KEY, msgspec.msgpack.encode(mark))
         self._store.commit(batch)
         self._mark, self._is_marked = mark, True
+
+    def mark_with(self, act: Act) -> None:
+        """Remember it in an act that dates something: another start must go on from here."""
+        if not self.is_settled or self._is_marked:
+            return
+        self.now_ns()
+        act.put(_KEY, msgspec.msgpack.encode(self._mark))
+        act.then(self._was_marked)
+
+    def _was_marked(self) -> None:
+        self._is_marked = True
+
+    def _is_due(self) -> bool:
+        mark, clock = self._mark, self.clock
+        age_ns = clock.uptime_ns() - mark.uptime_ns
+        ahead_ns = clock.time_ns() - mark.wall_ns - age_ns
+        is_old = age_ns >= MARK_EVERY_S * 10**9
+        return not self._is_marked or is_old or ahead_ns > _JUMP_NS
+
+    def _fresh_mark(self) -> Mark:
+        mark, uptime = self._mark, self.clock.uptime_ns()
+        age_ns = uptime - mark.uptime_ns
+        wall = max(self.clock.time_ns(), mark.wall_ns + age_ns)
+        return Mark(self._boot, uptime, wall, mark.now_ns + age_ns)

@@ -111,6 +111,7 @@ class Trash:
         since = self.steady.now_ns()
         if not since and not self.retention.needs_replan:
             self.retention.call_for_replan(act)
+        self.steady.mark_with(act)
         size = 0 if inode.is_dir else inode.size
         state = after(State.READY, Operation.REMOVE, number, origin)
         made = Entry(
