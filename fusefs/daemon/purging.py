@@ -105,7 +105,7 @@ class Purging:
 
     def _begin(self, jobs: list[Job]) -> bool:
         """A slice of the running jobs, each in its turn."""
-        running = [job for job in jobs[:PURGES_AT_ONCE] if not job.is_begun]
+        running = [job for job in jobs if not job.is_begun][:PURGES_AT_ONCE]
         if running:
             self._turn += 1
             self._purger.step(running[self._turn % len(running)].number)

@@ -30,6 +30,10 @@ class Selector(msgspec.Struct, array_like=True, frozen=True):
             return False
         if self.before_ns and not 0 < entry.since_ns < self.before_ns:
             return False
+        return self.is_due(entry)
+
+    def is_due(self, entry: Entry) -> bool:
+        """Whether the deadline of `entry`, which may have changed or be another's, allows it."""
         return not self.due_ns or 0 < entry.deadline_ns <= self.due_ns
 
 

@@ -70,7 +70,7 @@ class Expiry:
         for one in islice(self._trash.ledger.entries(), _LOOK):
             if found >= size_bytes:
                 break
-            if one.state is State.PENDING:
+            if one.state is State.PENDING and self._purger.why_not(one, _ROOT) is None:
                 upto, count = one.number, count + 1
                 found += one.size_bytes
         if not upto:

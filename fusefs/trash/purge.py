@@ -101,6 +101,8 @@ class Purger:
         active = self.find(number)
         if active is None or active.is_begun:
             return False
+        if active.selector.due_ns and self._trash.retention.needs_replan:
+            return False  # what was due may not be any more
         found, cursor = self._next(active)
         try:
             self._begin_all(active, found, cursor)
@@ -138,11 +140,12 @@ class Purger:
         numbers, cursor = active.selector.numbers, active.cursor
         while cursor < len(numbers) and len(found) < BEGIN_STEP:
             one = self._ledger.find(numbers[cursor])
-            if one is not None and one.kind == stat.S_IFDIR and one.state is State.PENDING:
+            is_directory = one is not None and one.kind == stat.S_IFDIR
+            if one and is_directory and one.state is State.PENDING and active.selector.is_due(one):
                 inside = list(islice(self._purgeable_below(active, one.ino), BEGIN_STEP))
                 if inside:
                     return [*found, *inside], cursor  # and come back for the directory
-            if one is not None:
+            if one is not None and active.selector.is_due(one):
                 found.append(one)
             cursor += 1
         return found, cursor if cursor < len(numbers) else -1
@@ -153,8 +156,9 @@ class Purger:
             if kind == stat.S_IFDIR:
                 yield from self._purgeable_below(active, ino)
             one = self._ledger.find(cookie)
-            if one is not None and self.why_not(one, active.uid) is None:
-                yield one
+            if one is not None and active.selector.is_due(one):
+                if self.why_not(one, active.uid) is None:
+                    yield one
 
     def _owner(self, one: Entry) -> int:
         inode = self._tree.inodes.find(one.ino)
