@@ -106,10 +106,8 @@ class Purging:
     def _begin(self, jobs: list[Job]) -> bool:
         """A slice of the running jobs, each in its turn."""
         running = [job for job in jobs if not job.is_begun][:PURGES_AT_ONCE]
-        if running:
-            self._turn += 1
-            self._purger.step(running[self._turn % len(running)].number)
-        return bool(running)
+        self._turn += 1
+        return bool(running) and self._purger.step(running[self._turn % len(running)].number)
 
     def _free(self, _jobs: list[Job]) -> bool:
         return bool(self._reaper.step())

@@ -280,10 +280,12 @@ class Trash:
             last = 0
             while found := list(islice(self._tree.listing(directory, last), STEP)):
                 with self._tree.act() as act:
-                    for ino, kind, _, cookie in found:
+                    for ino, kind, name, cookie in found:
                         if kind == stat.S_IFDIR:
                             waiting.append(ino)
-                        self._revive(act, ino, cookie, cause)
+                        one = self.ledger.found_in(act, cookie)
+                        if one is not None:  # else it has no entry of its own, or it was done
+                            self._revive(act, self._tree.inode(directory), name, one, cause)
                 last = found[-1][3]
                 yield
             self._unmark(directory)
@@ -295,16 +297,26 @@ class Trash:
                 act.change(inode)
                 inode.flags &= ~IN_TRASH
 
-    def _revive(self, act: Act, ino: int, cookie: int, cause: str) -> None:
-        one = self.ledger.found_in(act, cookie)
-        if one is None:
-            return  # no entry of its own, or done before
-        if one.kind != stat.S_IFDIR:
-            inode = self._tree.inode(ino)
-            act.change(inode)
+    def _revive(self, act: Act, directory: Inode, name: bytes, one: Entry, cause: str) -> None:
+        inode = self._tree.inode(one.ino)
+        act.change(inode)
+        if one.state is State.ERROR:
+            self._finish(act, directory, name, one, inode)
+            return
+        if not inode.is_dir:
             inode.trash_names -= 1
             inode.nlink += 1
         self.change(act, one, Operation.RESTORE, cause)
+
+    def _finish(self, act: Act, directory: Inode, name: bytes, one: Entry, inode: Inode) -> None:
+        """What was to be purged, and failed, does not come back with the directory it is in."""
+        cause = "its directory was taken back"
+        if inode.is_dir:
+            self.leave_to_contents(act, one, cause, 0)
+            return
+        inode.trash_names -= 1
+        self._tree.delete_name(act, directory, name, dirent.Dirent(inode.ino, one.kind, one.number))
+        self.begin_purge(act, one, inode, cause)
 
     # -- looking
 

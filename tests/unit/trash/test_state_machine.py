@@ -448,9 +448,7 @@ class TrashMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, HOUR_S, DAY_S]))
     def purge_older(self, seconds: int) -> None:
-        self.ask(
-            [n for n in self.pending() if self.age_ns(n) >= seconds * 10**9], seconds * 10**9
-        )
+        self.ask([n for n in self.pending() if self.age_ns(n) >= seconds * 10**9], seconds * 10**9)
         self.purge(older_than_s=seconds)
 
     @rule(count=st.sampled_from([1, 1, 2, 5, MANY]))
