@@ -14,7 +14,8 @@ from fusefs.model.inode import IN_TRASH, Inode
 
 
 class Totals(msgspec.Struct):
-    """`live_bytes`, `trash_bytes`: data of files with a name outside the trash, and of the rest.
+    """`live_bytes`, `trash_bytes`: data of files with a name outside the trash, and of those with
+    names in it only; what has no name at all is being freed, or somebody has it open.
 
     `stored_bytes`, `plain_bytes`: of blocks that something needs, on disk and as read;
     `referenced_bytes`: the same, counted once for each reference. `garbage_bytes`: on disk, of
@@ -52,7 +53,7 @@ class Totals(msgspec.Struct):
         elif inode.nlink:
             self.files += sign
             self.live_bytes += sign * inode.blocks_bytes
-        else:
+        elif inode.trash_names:
             self.trash_bytes += sign * inode.blocks_bytes
 
     def _block(self, row: bytes, sign: int) -> None:
