@@ -1,6 +1,7 @@
 """Durations and sizes as people write them: ``90s``, ``12h``, ``30d``; ``500M``, ``10G``."""
 
 import re
+from fractions import Fraction
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdwy])")
@@ -29,7 +30,7 @@ def show_duration(seconds: float) -> str:
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds:g}s" if seconds else "0"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s" if seconds else "0"
 
 
 def parse_size(text: str) -> int:
@@ -38,10 +39,10 @@ def parse_size(text: str) -> int:
     if not found:
         raise ValueError(f"{text!r} is no size: write it like 500M or 10G")
     power = " KMGTP".index(found[2].upper()) if found[2] else 0
-    size = int(float(found[1]) * 1024**power)
+    size = Fraction(found[1]) * 1024**power
     if size > _SIZE_MAX:
         raise ValueError(f"{text!r} is too large")
-    return size
+    return int(size)
 
 
 def show_size(size: int) -> str:
