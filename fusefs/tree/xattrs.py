@@ -67,8 +67,14 @@ class Xattrs:
             inode.ctime = self._store.clock.time_ns()
 
     def copy(self, act: Act, source: Inode, target: Inode) -> None:
-        """Give `target` the extended attributes of `source`."""
-        for name in self.names(source.ino):
+        """Give `target` the extended attributes of `source`, and no others."""
+        names = self.names(source.ino)
+        if target.flags & HAS_XATTR:
+            for key, _ in self._store.scan(keys.XATTR + target.ino.to_bytes(8, "big")):
+                if key[9:] not in names:
+                    act.delete(key)
+            target.flags &= ~HAS_XATTR
+        for name in names:
             act.put(keys.xattr(target.ino, name), self.get(source.ino, name))
             target.flags |= HAS_XATTR
 
