@@ -8,6 +8,7 @@ An entry or a directory that is moved whole is one act. What takes many acts may
 crash between any two: what was not reached then is in the trash as it was.
 """
 
+import re
 import stat
 from collections.abc import Generator, Iterator
 from itertools import islice
@@ -22,6 +23,10 @@ from fusefs.trash.ledger import STEP
 from fusefs.trash.trash import Trash
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import TRASH_NAME, Tree
+
+#: What the trash puts behind a name that is taken, and the length up to which names keep theirs.
+_NUMBERED = re.compile(rb"\.~\d+~+\Z")
+_UNCUT = 230
 
 
 class Restorer:
@@ -159,10 +164,16 @@ class Restorer:
 
     def _like(self, mirror: Inode, name: bytes) -> list[dirent.Dirent]:
         """Names in a mirror that may stand for `name`: itself, and with a number behind it."""
-        get, scan = self._tree.store.get, self._tree.store.scan
-        row = get(keys.name(mirror.ino, name))
-        numbered = [row for _, row in scan(keys.name(mirror.ino, name[:230] + b".~"))]
-        return [dirent.unpack(one) for one in ([row] if row else []) + numbered]
+        row = self._tree.store.get(keys.name(mirror.ino, name))
+        found = [row] if row else []
+        is_cut = len(name) > _UNCUT
+        start = name[:_UNCUT] if is_cut else name + b".~"
+        for key, numbered in self._tree.store.scan(keys.name(mirror.ino, start)):
+            suffix = _NUMBERED.search(key, 9)
+            before = key[9 : suffix.start()] if suffix else b"/"
+            if before == name or (is_cut and name.startswith(before)):
+                found.append(numbered)
+        return [dirent.unpack(one) for one in found]
 
     # -- taking back
 

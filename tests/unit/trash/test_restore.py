@@ -193,3 +193,23 @@ def test_a_restored_hard_link_is_the_same_inode_again(fs: InProcess) -> None:
     fs.restorer().restore(b"a")
     assert fs.at(b"a") is fs.at(b"b")
     assert fs.at(b"a").nlink == 2
+
+
+def test_a_name_that_only_looks_like_a_numbered_one_is_another(fs: InProcess) -> None:
+    fs.mkdir(b"x.~y")
+    fs.write(b"x.~y/file", b"content")
+    fs.unlink(b"x.~y/file")
+    with pytest.raises(NoSuchEntry):
+        fs.restorer().restore(b"x")
+    assert fs.names() == [b"x.~y"]
+    assert fs.names(b"x.~y") == []
+
+
+@pytest.mark.parametrize("length", [1, 229, 230, 231, 240, 252, 255])
+def test_names_of_any_length_mean_the_last_removal(fs: InProcess, length: int) -> None:
+    for number in range(3):
+        fs.write(b"n" * length, b"%d" % number)
+        fs.unlink(b"n" * length)
+    for number in (2, 1, 0):
+        fs.restorer().restore(b"n" * length, b"%d" % number)
+        assert fs.read(b"%d" % number) == b"%d" % number
