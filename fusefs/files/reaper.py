@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
+from fusefs.base import failpoints
 from fusefs.errors import StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.tree.act import Act
@@ -57,6 +58,7 @@ class Reaper:
                 if done >= STEP:
                     self._last = ino
                     break
+        failpoints.hit("purge.freed")
         return done
 
     def _free_alone(self, ino: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from fusefs.base import failpoints
 from fusefs.errors import StoreDamaged
 from fusefs.model import batch, entry, job, keys
 from fusefs.model.batch import RemovalBatch
@@ -197,6 +198,7 @@ class Ledger:
                 else:
                     cleaned.put(keys.finished(now_ns, keys.second(key)), b"")
             self._store.commit(cleaned)
+            failpoints.hit("history.cleaned")
         return len(old)
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import structlog
 
+from fusefs.base import failpoints
 from fusefs.errors import DiskFull, FusefsError, StoreDamaged
 from fusefs.model import dirent, job, keys
 from fusefs.model.entry import Entry, Operation, State
@@ -70,6 +71,7 @@ class Purger:
         made.cursor = selector.batch
         with self._tree.act() as act:
             act.put(keys.job(made.number), job.pack(made))
+        failpoints.hit("purge.asked")
         return made
 
     def jobs(self) -> list[Job]:
@@ -110,6 +112,7 @@ class Purger:
             raise
         except FusefsError:
             self._begin_each(active, found, cursor)
+        failpoints.hit("purge.begun")
         self._sweep({one.parent for one in found})
         return cursor >= 0
 
@@ -117,6 +120,7 @@ class Purger:
         """Forget a job that is over."""
         with self._tree.act() as act:
             act.delete(keys.job(over.number))
+        failpoints.hit("purge.ended")
 
     def _next(self, active: Job) -> tuple[list[Entry], int]:
         """The next entries of a job, and how far it is then; -1: at the end."""

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Generator, Iterator
 from itertools import islice
 
+from fusefs.base import failpoints
 from fusefs.errors import FusefsError, NoSuchEntry, NotPermitted, Refused, TargetExists
 from fusefs.model import dirent, keys
 from fusefs.model.batch import RemovalBatch
@@ -309,6 +310,7 @@ class Restorer:
             raise TargetExists(f"{_shown(path)} exists: give another place with --to")
         into = self._make_parents(head, mirror)
         self._tree.rename(parent, name, into.ino, last, 1, self._caller)
+        failpoints.hit("restore.moved")
         self.appeared.append((into.ino, last))
 
     def _make_parents(self, path: bytes, mirror: Inode) -> Inode:
@@ -340,6 +342,7 @@ class Restorer:
                 act.change(made)
                 made.uid, made.gid, made.mode = model.uid, model.gid, model.mode
                 self._tree.xattrs.copy(act, model, made)
+        failpoints.hit("restore.parent")
         self.appeared.append((above.ino, name))
         return made
 

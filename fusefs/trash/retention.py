@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from fusefs.base import failpoints
 from fusefs.errors import BadPolicy, StoreDamaged
 from fusefs.model import keys
 from fusefs.model.entry import Entry, State
@@ -138,6 +139,7 @@ class Retention:
             if not found:
                 act.delete(_REPLAN)
         self._replanned = found[-1].number if found else 0
+        failpoints.hit("replan.step")
 
     def _replan(self, act: Act, one: Entry, now: int, known: dict[int, Keeping]) -> None:
         since = min(one.since_ns or now, now)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import structlog
 
+from fusefs.base import failpoints
 from fusefs.errors import FusefsError, Refused
 from fusefs.model import batch, dirent, keys
 from fusefs.model.batch import RemovalBatch
@@ -287,6 +288,7 @@ class Trash:
                         if one is not None:  # else it has no entry of its own, or it was done
                             self._revive(act, self._tree.inode(directory), name, one, cause)
                 last = found[-1][3]
+                failpoints.hit("revive.step")
                 yield
             self._unmark(directory)
 

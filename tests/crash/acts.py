@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusefs.base import failpoints
+from fusefs.model.job import Selector
 from fusefs.store.margins import DEFAULT
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
 
-COUNT = 90
+COUNT = 130
 #: Path -> content.
 Contents = dict[bytes, bytes]
 #: The path that an act touches, how it is done, and what it does to the contents.
@@ -64,6 +65,24 @@ def acts() -> Iterator[Act]:
                 ),
                 lambda made, path=path: made.update({path: made[path][:10]}),
             )  # fmt: skip
+        if number % 4 == 1 and number % 3:
+            yield (
+                path,
+                lambda fs, path=path: fs.unlink(path),
+                lambda made, path=path: made.pop(path),
+            )
+            kept = data[:10] if number % 5 == 0 else data
+            yield (
+                path,
+                lambda fs, path=path: fs.restorer().restore(path),
+                lambda made, path=path, kept=kept: made.update({path: kept}),
+            )
+        if number % 5 == 2:
+            yield from acts_on_a_tree(b"tree %d" % number, data)
+        if number % 4 == 3:
+            yield b"", purge_all, lambda made: None
+            yield b"", change_deadlines, lambda made: None
+            yield b"", forget_history, lambda made: None
         if number % 6 == 0:
             yield b"", lambda fs: fs.store.seal(), lambda made: None
         if number % 7 == 0:
@@ -78,9 +97,59 @@ def waste(fs: InProcess) -> None:
     """Fill the newest segment with what nobody needs."""
     fs.write(b"waste", random.Random(0).randbytes(500_000))
     fs.unlink(b"waste")
-    for entry in list(fs.trash.entries()):
-        fs.unlink(fs.trash.path_in_trash(entry))
+    for entry in fs.pending():
+        if entry.origin == b"waste":
+            fs.unlink(fs.trash.path_in_trash(entry))
     while fs.reap():
+        pass
+
+
+def acts_on_a_tree(tree: bytes, data: bytes) -> Iterator[Act]:
+    """Made, removed, restored into a directory that was gone, removed, and moved back."""
+    path = tree + b"/sub/file"
+    made = {path: data}
+
+    def make(fs: InProcess) -> None:
+        for one in (tree, tree + b"/sub"):
+            if fs.tree.lookup(*fs._place(one)) is None:
+                fs.mkdir(one)
+        fs.write(path, data)
+
+    def remove(fs: InProcess) -> None:
+        fs.unlink(path)
+        for one in (tree + b"/sub", tree):
+            fs.rmdir(one)
+
+    def move_back(fs: InProcess) -> None:
+        fs.rename(fs.trash.path_in_trash(fs.pending()[-1]), tree)
+
+    yield path, make, lambda contents: contents.update(made)
+    yield path, remove, lambda contents: contents.pop(path)
+    yield path, lambda fs: fs.restorer().restore(path), lambda contents: contents.update(made)
+    yield path, remove, lambda contents: contents.pop(path)
+    yield path, move_back, lambda contents: contents.update(made)
+
+
+def work(fs: InProcess) -> None:
+    while fs.filesystem.purging.step():
+        pass
+
+
+def purge_all(fs: InProcess) -> None:
+    fs.filesystem.purger.ask(Selector(upto=fs.store.counters.cookie), "test", 0)
+    work(fs)
+
+
+def change_deadlines(fs: InProcess) -> None:
+    policy = fs.trash.retention.policy
+    fs.trash.set_policy(policy.with_changes([("keep", "8d" if policy.keep_s > 8e5 else "30d")]))
+    work(fs)
+
+
+def forget_history(fs: InProcess) -> None:
+    fs.trash.set_policy(fs.trash.retention.policy.with_changes([("history", "1s")]))
+    fs.clock.advance(2)
+    while fs.filesystem.expiry.clean_history():
         pass
 
 

@@ -35,6 +35,15 @@ ACTING = {
     "collect.snapshot": (1, 2, 3),
     "collect.delete": (1, 3),
     "collect.deleted": (1, 3),
+    "purge.asked": (1, 2),
+    "purge.begun": (1, 2),
+    "purge.freed": (1, 2),
+    "purge.ended": (1, 2),
+    "restore.moved": (1, 2, 3),
+    "restore.parent": (1, 2),
+    "revive.step": (1, 2),
+    "replan.step": (1, 2, 3),
+    "history.cleaned": (1, 2),
 }
 #: Where they die while they recover.
 RECOVERING = {

@@ -81,7 +81,9 @@ def _misfits(store: Store, rows: Rows) -> list[str]:
         "directories": sum(not inode.flags & IN_TRASH for inode in directories),
         "trash_entries": sum(key[:1] == keys.ENTRY for key in rows),
         "live_bytes": sum(inode.blocks_bytes for inode in others if inode.nlink),
-        "trash_bytes": sum(inode.blocks_bytes for inode in others if inode.trash_names and not inode.nlink),
+        "trash_bytes": sum(
+            inode.blocks_bytes for inode in others if inode.trash_names and not inode.nlink
+        ),
         "stored_bytes": sum(block.stored for block in needed),
         "plain_bytes": sum(block.length for block in needed),
         "referenced_bytes": sum(block.length * block.refs for block in needed),

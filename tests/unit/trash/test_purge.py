@@ -411,9 +411,7 @@ def test_above_its_size_the_oldest_go(fs: InProcess) -> None:
     assert states(fs, numbers) == ["complete"] * 4 + ["pending"] * 7
 
 
-def test_below_the_free_space_the_oldest_go(
-    fs: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_below_the_free_space_the_oldest_go(fs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = removed(fs, *(b"%d" % number for number in range(10)), data=b"x" * 1024)
     free = 10 << 30
     monkeypatch.setattr(

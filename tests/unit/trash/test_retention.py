@@ -96,9 +96,7 @@ def test_what_has_no_time_goes_for_good_and_what_has_goes_to_the_trash(fs: InPro
 @pytest.mark.parametrize(
     ("text", "keeps"), [("1h", 3600), ("30d", 30 * DAY_S), ("forever", FOREVER), ("0", 0)]
 )
-def test_a_change_holds_for_what_is_in_the_trash(
-    fs: InProcess, text: str, keeps: float
-) -> None:
+def test_a_change_holds_for_what_is_in_the_trash(fs: InProcess, text: str, keeps: float) -> None:
     fs.mkdir(b"a")
     inside, outside = remove(fs, b"a/f"), remove(fs, b"f")
     set_rule(fs, b"a", text)
