@@ -160,9 +160,10 @@ class Purger:
             if kind == stat.S_IFDIR:
                 yield from self._purgeable_below(active, ino)
             one = self._ledger.find(cookie)
-            if one is not None and active.selector.is_due(one):
-                if self.why_not(one, active.uid) is None:
-                    yield one
+            if one is None or not active.selector.is_due(one):
+                continue
+            if self.why_not(one, active.uid) is None:
+                yield one
 
     def _owner(self, one: Entry) -> int:
         inode = self._tree.inodes.find(one.ino)

@@ -21,7 +21,8 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7", "-1d", "1d2h", "d", "1 day", "1D", "inf", "nan", "1e3s", ".5h", "1001y", "9" * 400 + "d"],
+    ["", "7", "-1d", "1d2h", "d", "1 day", "1D", "inf", "nan", "1e3s", ".5h", "1001y",
+     "9" * 400 + "d"],
 )  # fmt: skip
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no duration|too long"):

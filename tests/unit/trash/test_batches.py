@@ -236,7 +236,7 @@ def test_a_list_by_pages_names_each_once(fs: InProcess, monkeypatch: pytest.Monk
             page = trio.run(TrashDesk(fs.filesystem).listing, arguments, 0)
             found += [record["original_path"] for record in page["records"]]
             after = page["next"]
-        wanted = ["/%02d" % number for number in range(11)]
+        wanted = [f"/{number:02d}" for number in range(11)]
         if "uid" in more:
             wanted = wanted[1::2]
         if "path" in more:

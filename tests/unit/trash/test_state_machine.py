@@ -640,7 +640,7 @@ class TrashMachine(RuleBasedStateMachine):
 
 TestTrash = TrashMachine.TestCase
 TestTrash.settings = settings(
-    max_examples=50,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),
