@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -41,7 +42,7 @@ RULE = st.sampled_from(["skip", "0", "1h", "30d", "forever", "inherit"])
 HOUR_S, DAY_S = 3600, 86400
 JUMP_S = st.sampled_from([-1000 * DAY_S, -DAY_S, -HOUR_S, HOUR_S, 8 * DAY_S, 1000 * DAY_S])
 #: More than any sequence of acts leaves to do.
-MANY = 200
+MANY = 400
 
 
 class Gone(NamedTuple):
@@ -57,6 +58,10 @@ class Gone(NamedTuple):
 class TrashMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
+        self.patch = pytest.MonkeyPatch()  # acts of a few entries, so that there are several
+        for name in ("trash.purge.BEGIN_STEP", "trash.retention.STEP", "files.reaper.STEP"):
+            self.patch.setattr(f"fusefs.{name}", 2)
+        self.patch.setattr("fusefs.trash.trash.STEP", 2)
         self.directory = Path(tempfile.mkdtemp(prefix="fusefs-trash-"))
         self.clock = ManualClock()
         self.right_ns = self.clock.now_ns - self.clock.passed_ns
@@ -84,6 +89,7 @@ class TrashMachine(RuleBasedStateMachine):
                 self.everything_can_go()
                 self.fs.close()
         finally:
+            self.patch.undo()
             shutil.rmtree(self.directory)
 
     # -- the model
@@ -201,6 +207,7 @@ class TrashMachine(RuleBasedStateMachine):
         ino = path and self.live[path]
         if ino:
             self.fs.write(path, data)
+            self.fs.sync()  # for it may be held, and then waits
             self.content[ino] = data + self.content[ino][len(data) :]
 
     @rule(index=INDEX, new=PATH)
@@ -559,6 +566,73 @@ class TrashMachine(RuleBasedStateMachine):
             for handle in self.held:
                 self.fs.files.release(handle)
         self.held.clear()
+
+    @rule(
+        top=st.sampled_from(TOPS), seconds=JUMP_S, is_marked=st.booleans(), is_reboot=st.booleans()
+    )
+    def clocks_lie_over_a_restart(
+        self, top: bytes, seconds: int, is_marked: bool, is_reboot: bool
+    ) -> None:
+        """What was just removed is there when the clock is wrong, or right again, afterwards."""
+        self.reboot(0, 0, True)
+        self.time_passes(SETTLE_S)
+        if is_marked:
+            self.step(1)
+        self.remove_something(top)
+        self.wall_clock_jumps(seconds)
+        if is_marked:
+            self.step(1)
+        if is_reboot:
+            self.reboot(60, 0, True)
+            self.time_passes(SETTLE_S)
+        else:
+            self.crash()
+        self.step(MANY)
+
+    @rule(top=st.sampled_from(TOPS))
+    def clock_without_a_battery(self, top: bytes) -> None:
+        """It starts long ago, and the network corrects it: at once, or when it has settled."""
+        self.step(1)
+        self.remove_something(top)
+        self.reboot(60, -1000 * DAY_S, True)
+        self.time_passes(SETTLE_S)
+        self.step(1)
+        self.time_passes(HOUR_S)
+        self.step(1)
+        self.wall_clock_is_set_right()
+        self.step(1)
+        self.reboot(60, 0, True)
+        self.time_passes(SETTLE_S)
+        self.step(MANY)
+
+    def remove_something(self, top: bytes) -> None:
+        self.make_tree(top, b"content")
+        self.remove(0 if top == TOPS[0] else -1, 2**22 + 1)
+
+    @rule(top=st.sampled_from(TOPS), count=st.sampled_from([0, 1, 2]))
+    def prolong_what_is_due(self, top: bytes, count: int) -> None:
+        self.keep("1h")
+        self.set_rule(top, "inherit")
+        self.step(MANY)
+        self.remove_something(top)
+        self.time_passes(2 * HOUR_S)
+        if count:
+            self.step(count)
+        self.set_rule(top, "30d")
+        self.step(1)
+        self.step(MANY)
+
+    @precondition(lambda self: self.pending())
+    @rule(index=INDEX)
+    def purge_what_is_then_opened(self, index: int) -> None:
+        number = self.number_at(index)
+        if not self.gone[number].is_dir and len(self.held) < 3:
+            inode = self.fs.tree.inode(self.gone[number].ino)
+            self.purge_all()
+            handle = self.fs.files.open(inode, keeps=0, for_writing=False)
+            self.held[handle] = inode.ino
+            self.step(MANY)
+            assert number in self.pending()
 
     @rule()
     def checkpoint(self) -> None:
