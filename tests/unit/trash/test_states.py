@@ -118,6 +118,7 @@ class Subject:
         one = self.entry()
         assert one is not None
         after(one.state, Operation.CLEAN, one.number, one.origin)
+        assert one == self.entry()  # what is old enough goes: see test_history
 
 
 OPERATIONS: dict[Operation, Callable[[Subject], None]] = {

@@ -193,3 +193,18 @@ def test_the_history_of_the_settle_time_stays_as_long_as_other_history(fs: InPro
     for _ in range(5):
         look(fs)
     assert fs.trash.ledger.find_past(number) is None
+
+
+def test_a_clock_that_is_set_for_the_first_time_is_not_added_at_the_next_start(
+    fs: InProcess,
+) -> None:
+    look(fs)
+    remove(fs)
+    fs.clock.jump(20_000 * DAY_S)
+    look(fs)
+    before = now_s(fs)
+    reboot(fs)
+    fs.clock.advance(SETTLE_S)
+    look(fs)
+    assert now_s(fs) == before + SETTLE_S + 1
+    assert fs.pending()
