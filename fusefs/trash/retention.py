@@ -13,7 +13,7 @@ import structlog
 
 from fusefs.base import failpoints
 from fusefs.errors import BadPolicy, StoreDamaged
-from fusefs.model import keys
+from fusefs.model import dirent, keys
 from fusefs.model.entry import Entry, State
 from fusefs.model.inode import HAS_XATTR, ROOT_INO, TRASH_INO, Inode
 from fusefs.trash.ledger import STEP, Ledger
@@ -150,6 +150,7 @@ class Retention:
         if rule == "inherit" and one.parent in known:
             keeping = known[one.parent]
         else:
+            self._note_rules(act, one)
             keeping = self.of(one)
             if rule == "inherit":
                 known[one.parent] = keeping
@@ -160,6 +161,32 @@ class Retention:
     def of(self, one: Entry) -> Keeping:
         """What holds for an entry: where directories above it live, their rules of now; else those
         that they had when they were removed, which their mirrors have."""
+        live, mirrors = self._above(one)
+        chain = [*live, *mirrors[len(live) :], self._tree.inode(one.ino)]
+        return self._resolve(chain[::-1])
+
+    def _note_rules(self, act: Act, one: Entry) -> None:
+        """Give the mirrors above an entry the rules that their directories have now: to hold when
+        these are gone. A mirror that is an entry has those that its directory had at the end."""
+        for directory, mirror in list(zip(*self._above(one), strict=False))[1:]:
+            name = act.get(keys.directory(mirror.ino)) or b""
+            row = act.get(keys.name(mirror.parent, name))
+            if row is None or act.get(keys.entry(dirent.unpack(row).cookie)) is not None:
+                return
+            key = keys.xattr(mirror.ino, ATTRIBUTE)
+            value = self._store.get(keys.xattr(directory.ino, ATTRIBUTE))
+            if act.get(key) == value:
+                continue
+            act.change(mirror)
+            if value is None:
+                act.delete(key)
+            else:
+                act.put(key, value)
+                mirror.flags |= HAS_XATTR
+
+    def _above(self, one: Entry) -> tuple[list[Inode], list[Inode]]:
+        """From the root down, the directories that live above an entry's old path, as far as there
+        are any, and the mirrors above it."""
         tree = self._tree
         mirrors: list[Inode] = []
         above = tree.inode(one.parent)
@@ -173,6 +200,4 @@ class Retention:
             if found is None or not found.is_dir:
                 break
             chain.append(found)
-        chain += mirrors[len(chain) :]
-        chain.append(tree.inode(one.ino))
-        return self._resolve(chain[::-1])
+        return chain, mirrors

@@ -289,3 +289,34 @@ def test_what_holds_is_told_with_its_reason(fs: InProcess) -> None:
         assert (record["keeps"], record["because_of"]) == ("1h", "/a")
     record = trio.run(desk.policy, PolicyArguments(b""), 0)
     assert (record["keeps"], record["because_of"]) == ("7d", "the store")
+
+
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_a_rule_made_after_the_removal_holds_on_when_its_directory_goes_later(
+    fs: InProcess, is_moved: bool
+) -> None:
+    fs.mkdir(b"a")
+    number = remove(fs, b"a/f")
+    fs.clock.advance(3600)  # its removal has a mirror of another hour
+    set_rule(fs, b"a", "forever")
+    look(fs)
+    fs.rename(b"a", b"b") if is_moved else fs.rmdir(b"a")
+    set_rule(fs, b"", "8d")
+    look(fs)
+    assert keeps_s(fs, number) == FOREVER
+
+
+def test_another_directory_of_that_name_leaves_the_attributes_of_a_removed_one(
+    fs: InProcess,
+) -> None:
+    fs.mkdir(b"a")
+    set_rule(fs, b"a", "forever")
+    remove(fs, b"a/f")
+    fs.rmdir(b"a")
+    directory = fs.pending()[-1].number
+    fs.mkdir(b"a")
+    set_rule(fs, b"a", "1h")
+    look(fs)
+    fs.rename(b"a", b"b")
+    fs.restorer().restore(directory)
+    assert fs.tree.xattrs.get(fs.at(b"a").ino, ATTRIBUTE) == b"forever"
