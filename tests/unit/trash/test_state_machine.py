@@ -714,7 +714,7 @@ class TrashMachine(RuleBasedStateMachine):
 
 TestTrash = TrashMachine.TestCase
 TestTrash.settings = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),
