@@ -95,7 +95,7 @@ class Purger:
     # -- doing
 
     def step(self, number: int) -> bool:
-        """Begin a slice of the entries of a job; whether there is more to begin.
+        """Begin a slice of the entries of a job; whether there was anything to do.
 
         Raises DiskFull, StoreError where the store takes no writes; nothing has happened then, and
         it may be called again.
@@ -114,7 +114,7 @@ class Purger:
             self._begin_each(active, found, cursor)
         failpoints.hit("purge.begun")
         self._sweep({one.parent for one in found})
-        return cursor >= 0
+        return True
 
     def end(self, over: Job) -> None:
         """Forget a job that is over."""

@@ -12,7 +12,7 @@ from fusefs.base.units import parse_duration, parse_size, show_duration, show_si
     [
         ("0", 0), ("0s", 0), ("90s", 90), ("5m", 300), ("12h", 43200), ("7d", 604800),
         ("4w", 2419200), ("1y", 31536000), ("1.5h", 5400), (" 7 d ", 604800),
-        ("1000y", 31536000000),
+        ("100y", 3153600000),
     ],
 )  # fmt: skip
 def test_durations(text: str, seconds: float) -> None:
@@ -21,7 +21,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7", "-1d", "1d2h", "d", "1 day", "1D", "inf", "nan", "1e3s", ".5h", "1001y",
+    ["", "7", "-1d", "1d2h", "d", "1 day", "1D", "inf", "nan", "1e3s", ".5h", "101y",
      "9" * 400 + "d"],
 )  # fmt: skip
 def test_what_is_no_duration(text: str) -> None:
@@ -53,12 +53,12 @@ def test_a_size_is_shown_as_what_reads_the_same(size: int) -> None:
     assert parse_size(show_size(size)) == size
 
 
-@given(st.integers(0, 1000 * 365 * 86400))
+@given(st.integers(0, 100 * 365 * 86400))
 def test_a_duration_is_shown_as_what_reads_the_same(seconds: int) -> None:
     assert parse_duration(show_duration(float(seconds))) == seconds
 
 
-@given(st.sampled_from(["s", "m", "h", "d"]), st.integers(1, 99_999), st.integers(0, 9))
+@given(st.sampled_from(["s", "m", "h", "d"]), st.integers(1, 36_499), st.integers(0, 9))
 def test_also_with_a_fraction(unit: str, whole: int, tenth: int) -> None:
     seconds = parse_duration(f"{whole}.{tenth}{unit}")
     assert parse_duration(show_duration(seconds)) == pytest.approx(seconds)

@@ -139,7 +139,7 @@ def _purge(fs: InProcess, *origins: bytes) -> None:
     """Begin to purge; nothing is freed yet."""
     numbers = tuple(_find(fs, origin).number for origin in origins)
     asked = fs.filesystem.purger.ask(Selector(numbers=numbers), "asked", 0)
-    assert not fs.filesystem.purger.step(asked.number)
+    assert fs.filesystem.purger.step(asked.number)
 
 
 def _forget_batch(fs: InProcess, origin: bytes) -> None:
