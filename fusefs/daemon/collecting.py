@@ -58,6 +58,8 @@ class Collecting:
         self._reported: dict[int, str] = {}
         self._retry_at = 0.0
         self.progress: tuple[int, int] | None = None
+        #: Whether space is needed so much that no quiet is waited for.
+        self.is_urgent: Callable[[], bool] = lambda: False
         #: Hears of each collection that came to its end.
         self.tell: Callable[[Collected], None] = lambda done: None
 
@@ -86,10 +88,11 @@ class Collecting:
                 self._collector.failed.clear()
             if self._lock.locked() or not self._is_worth_a_look:
                 continue
-            is_quiet = now - quiet_since >= self._margins.quiet_s
+            is_urgent = self.is_urgent()
+            is_quiet = is_urgent or now - quiet_since >= self._margins.quiet_s
             plan = self._collector.plan(only_mostly_dead=not is_quiet)
             if self._is_worth(plan) and self._collector.may_delete():
-                await self._collect_slowly(plan, is_quiet)
+                await self._collect_slowly(plan, while_quiet=is_quiet and not is_urgent)
 
     @property
     def _is_worth_a_look(self) -> bool:
@@ -103,12 +106,12 @@ class Collecting:
             return False
         return plan.reclaimable_bytes > max(self._margins.worth_bytes, self._store.index_bytes)
 
-    async def _collect_slowly(self, plan: Plan, is_quiet: bool) -> None:
+    async def _collect_slowly(self, plan: Plan, *, while_quiet: bool) -> None:
         """Until it is done, or, if it began because nobody did anything, somebody does."""
         activity = self._collector.activity
 
         def goes_on() -> bool:
-            return not is_quiet or self._collector.activity == activity
+            return not while_quiet or self._collector.activity == activity
 
         try:
             async with self._lock:

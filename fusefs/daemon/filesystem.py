@@ -50,6 +50,7 @@ class Filesystem:
         self.trash.tell = self._tell
         self.purging.tell_over = self._tell_over
         self.collecting.tell = self._tell_collected
+        self.collecting.is_urgent = lambda: self.expiry.missing_bytes() > 0
         #: Whether the face still knows an inode, and how it learns that a name came or went; set
         #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False

@@ -11,6 +11,8 @@ import structlog
 
 from fusefs.model.entry import State
 from fusefs.model.job import Job, Selector
+from fusefs.store.margins import DEFAULT
+from fusefs.store.plan import allowed_dead_bytes
 from fusefs.store.store import Store
 from fusefs.trash.policy import FOREVER
 from fusefs.trash.purge import Purger
@@ -58,12 +60,21 @@ class Expiry:
         policy, totals = self._trash.retention.policy, self._store.totals
         if policy.max_bytes and totals.trash_bytes > policy.max_bytes:
             return self._ask_for_oldest(totals.trash_bytes - policy.max_bytes, OVER_SIZE)
-        if policy.min_free_bytes:
-            to_come = totals.garbage_bytes  # what the collector is about to give back
-            missing = policy.min_free_bytes - self._store.space.refresh() - to_come
-            if missing > 0:
-                return self._ask_for_oldest(missing, LOW_SPACE)
-        return []
+        missing = self.missing_bytes()
+        if missing > 0:
+            missing -= self._to_come()
+        return self._ask_for_oldest(missing, LOW_SPACE) if missing > 0 else []
+
+    def missing_bytes(self) -> int:
+        """By how much the disk has less free than `min_free_bytes`; below 1 where it has enough."""
+        least = self._trash.retention.policy.min_free_bytes
+        return least - self._store.space.refresh() if least else 0
+
+    def _to_come(self) -> int:
+        """What the collector is about to give back to the disk."""
+        needed = self._store.usage.total_bytes
+        dead = self._store.segments_bytes - needed
+        return max(0, int(dead - allowed_dead_bytes(needed, DEFAULT)))
 
     def _ask_for_oldest(self, size_bytes: int, cause: str) -> list[Job]:
         upto, found, count = 0, 0, 0
