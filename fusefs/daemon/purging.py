@@ -8,7 +8,7 @@ the next one: what is to be done stands in the store.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -55,6 +55,7 @@ class Purging:
         self._next_look = self._next_sweep = 0.0
         self._trouble = ""
         self._over: OrderedDict[int, Job] = OrderedDict()
+        self._leftovers: Iterator[None] | None = purger.leftovers()
         self._is_freeing = False
         self._turn = 0
         #: Requests that the face has answered so far; set by it.
@@ -76,6 +77,10 @@ class Purging:
                 self._trouble = ""
             except (DiskFull, StoreError) as error:
                 self._say(error)
+                await self._wait(RETRY_S)
+                continue
+            except Exception as error:  # the mount goes on without its worker for a while
+                log.exception("purging failed", error=str(error))
                 await self._wait(RETRY_S)
                 continue
             if is_busy:
@@ -101,7 +106,7 @@ class Purging:
         self._is_freeing = not self._is_freeing
         jobs = self._purger.jobs()
         turns = (self._free, self._begin) if self._is_freeing else (self._begin, self._free)
-        return any(turn(jobs) for turn in turns) or self._end(jobs)
+        return any(turn(jobs) for turn in turns) or self._end(jobs) or self._tidy()
 
     def _begin(self, jobs: list[Job]) -> bool:
         """A slice of the running jobs, each in its turn."""
@@ -118,6 +123,15 @@ class Purging:
             self._purger.end(job)
             self._say_over(job)
         return bool(over)
+
+    def _tidy(self) -> bool:
+        """Find directories of the trash that an earlier run left empty."""
+        if self._leftovers is None:
+            return False
+        if next(self._leftovers, self._leftovers) is self._leftovers:
+            self._leftovers = None
+            self._purger.sweep()
+        return True
 
     def _look_if_due(self) -> bool:
         if self._trash.retention.needs_replan and self._trash.steady.is_settled:

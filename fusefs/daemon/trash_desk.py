@@ -14,22 +14,19 @@ import msgspec
 import trio
 
 from fusefs.daemon.filesystem import Filesystem
+from fusefs.daemon.purge_requests import PurgeRequests
 from fusefs.daemon.trash_records import Record, TrashRecords, page
 from fusefs.daemon.wire import describe_error
 from fusefs.errors import (
     BadPolicy,
-    FusefsError,
-    InUse,
     NoSuchEntry,
     NoSuchPath,
     NotPermitted,
     Refused,
-    StoreError,
     StoreReadOnly,
 )
-from fusefs.model.entry import Entry, Operation, State, after
+from fusefs.model.entry import Entry, State
 from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
-from fusefs.model.job import Job, Selector
 from fusefs.trash.globs import matcher
 from fusefs.trash.policy import ATTRIBUTE, Policy, parse_rule, show_rule
 from fusefs.trash.restore import Restorer
@@ -102,8 +99,8 @@ class TrashDesk:
         self._tree = filesystem.tree
         self._trash = filesystem.trash
         self._ledger = filesystem.trash.ledger
-        self._purger = filesystem.purger
         self._records = TrashRecords(filesystem)
+        self._requests = PurgeRequests(filesystem, self._records)
 
     # -- looking
 
@@ -167,93 +164,19 @@ class TrashDesk:
     async def purge(self, arguments: PurgeArguments, uid: int) -> Record:
         """Ask for purges; returns at once, with their jobs, and what cannot be purged and why."""
         self._check_writable()
+        requests = self._requests
+        items: list[Record] = []
         if arguments.numbers:
-            jobs, items = self._purge_numbers(arguments.numbers, uid)
+            jobs, items = requests.ask_for(arguments.numbers, uid)
         else:
-            jobs, items = [self._ask_for_all(arguments, uid)], []
+            jobs = [requests.ask_for_all(arguments.older_than_s, arguments.owner, uid)]
         await self._filesystem.files.sync()
         self._filesystem.purging.wake()
         return {"jobs": [job.number for job in jobs], "items": items}
 
-    def _ask_for_all(self, arguments: PurgeArguments, uid: int) -> Job:
-        before = 0
-        if arguments.older_than_s is not None:
-            now = self._trash.steady.now_ns()
-            before = max(1, now - int(arguments.older_than_s * 1e9))
-        upto = self._filesystem.store.counters.cookie
-        selector = Selector(upto=upto, before_ns=before, uid=arguments.owner)
-        return self._purger.ask(selector, f"purged by user {uid}", uid)
-
-    def _purge_numbers(self, numbers: list[int], uid: int) -> tuple[list[Job], list[Record]]:
-        active = self._purger.jobs()
-        items: list[Record] = []
-        wanted: list[int] = []
-        jobs: list[Job] = []
-        for number in dict.fromkeys(numbers):
-            sums = self._ledger.find_batch(number)
-            if sums is not None:
-                selector = Selector(upto=sums.last, batch=number)
-                job = next((one for one in active if one.selector == selector), None)
-                job = job or self._purger.ask(selector, f"purged by user {uid}", uid)
-                jobs.append(job)
-                items.append({"id": number, "job": job.number})
-                continue
-            try:
-                one = self._purgeable(number, uid)
-            except FusefsError as error:
-                items.append({"id": number, "job": None, **describe_error(error)})
-                continue
-            job = self._purger.job_of(one, active) if one is not None else None
-            if one is not None and job is None:
-                wanted.append(number)
-            items.append({"id": number, "job": job.number if job else None})
-        if wanted:
-            jobs.append(self._ask(wanted, uid))
-            for item in items:
-                if item["id"] in wanted:
-                    item["job"] = jobs[-1].number
-        return jobs, items
-
-    def _ask(self, numbers: list[int], uid: int) -> Job:
-        try:
-            return self._purger.ask(Selector(tuple(numbers)), f"purged by user {uid}", uid)
-        except StoreError as error:
-            for number in numbers:
-                self._purger.note_failure(number, error)
-            raise
-
-    def _purgeable(self, number: int, uid: int) -> Entry | None:
-        """The entry, or None where it was purged before.
-
-        Raises NoSuchEntry, WrongState, NotPermitted, InUse.
-        """
-        one = self._ledger.find(number)
-        if one is None:
-            past = self._ledger.find_past(number)
-            if past is None:
-                raise NoSuchEntry(f"no entry {number} in the trash: see fusefs trash list")
-            after(past.state, Operation.PURGE, number, past.origin)
-            return None
-        reason = self._purger.why_not(one, uid)
-        if reason is None:
-            return one
-        path = one.origin.decode(errors="backslashreplace")
-        kind = InUse if one.state is State.PENDING and reason.endswith("use") else NotPermitted
-        raise kind(f"entry {number} (/{path}) {reason}")
-
     async def outcomes(self, arguments: NumbersArguments, _uid: int) -> list[Record]:
         """What became of entries and batches that were to be purged."""
-        return [self._outcome(number) for number in arguments.numbers]
-
-    def _outcome(self, number: int) -> Record:
-        sums = self._ledger.find_batch(number)
-        one = self._ledger.find(number)
-        if sums is not None:
-            one = next(self._ledger.of_batch(sums), None)
-        if one is None:
-            return {"id": number, "state": State.COMPLETE.value}
-        record = self._records.of_entry(one)
-        return {"id": number, **{key: record[key] for key in ("state", "errno", "error")}}
+        return [self._requests.outcome(number) for number in arguments.numbers]
 
     async def job(self, arguments: NumbersArguments, _uid: int) -> list[Record]:
         """How far purges are."""

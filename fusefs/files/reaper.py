@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from fusefs.base import failpoints
-from fusefs.errors import StoreDamaged
+from fusefs.errors import Refused, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
@@ -43,7 +43,7 @@ class Reaper:
         free = [ino for ino in found if not (self._is_held(ino) or ino in self._damaged)]
         try:
             return self._free_together(free) if free else 0
-        except StoreDamaged:
+        except (StoreDamaged, Refused):
             return sum(map(self._free_alone, free))
 
     def forgive(self, ino: int) -> None:
@@ -65,7 +65,7 @@ class Reaper:
         try:
             with self._tree.act() as act:
                 return self._free(act, ino)
-        except StoreDamaged as damage:
+        except (StoreDamaged, Refused) as damage:
             log.error("cannot free", inode=ino, error=str(damage))
             self._damaged.add(ino)
             self._tree.removal.cannot_free(self._tree.entry_of_orphan(ino), damage)

@@ -42,7 +42,7 @@ class Ledger:
     # -- changing
 
     def add(self, act: Act, one: Entry) -> None:
-        """Enter what was just removed; the row of its batch is the caller's."""
+        """Enter what was just removed; its batch has counted it."""
         act.put(keys.entry(one.number), entry.pack(one))
         if one.deadline_ns:
             act.put(keys.queue(one.deadline_ns, one.number), b"")

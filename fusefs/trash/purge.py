@@ -34,6 +34,8 @@ from fusefs.tree.tree import Tree
 BEGIN_STEP = 50
 #: An entry that is in use when it is due is looked at again after so long.
 IN_USE_S = 60
+#: Names that one step of looking for empty directories goes over: some 3 ms.
+_LOOK = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -297,6 +299,22 @@ class Purger:
         return one
 
     # -- directories that were left empty
+
+    def leftovers(self) -> Iterator[None]:
+        """Note all empty directories of the trash for `sweep`, some hundred at each step: what is
+        `emptied` is known to one run only."""
+        waiting = [TRASH_INO]
+        looked = 0
+        while waiting:
+            directory = waiting.pop()
+            names = list(self._tree.listing(directory, 0))
+            waiting += [ino for ino, kind, _, _ in names if kind == stat.S_IFDIR]
+            if not names:
+                self._trash.emptied.add(directory)
+            looked += 1 + len(names)
+            if looked >= _LOOK:
+                looked = 0
+                yield
 
     def sweep(self) -> None:
         """Remove the directories of the trash that lately became empty and are no entries."""

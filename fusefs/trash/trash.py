@@ -20,21 +20,19 @@ import structlog
 
 from fusefs.base import failpoints
 from fusefs.errors import FusefsError, Refused
-from fusefs.model import batch, dirent, keys
-from fusefs.model.batch import RemovalBatch
+from fusefs.model import dirent, keys
 from fusefs.model.entry import Cause, Entry, Operation, Stamp, State, after
 from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
 from fusefs.trash.ledger import STEP, Ledger
 from fusefs.trash.mirrors import Mirrors
 from fusefs.trash.policy import Policy
+from fusefs.trash.removers import Removers
 from fusefs.trash.retention import Keeping, Retention
 from fusefs.trash.steady import Steady
 from fusefs.tree.act import Act
 from fusefs.tree.removal import Caller, Removed
 from fusefs.tree.tree import Tree
 
-#: Removals by one process with shorter pauses than this between them are one batch.
-BATCH_PAUSE_S = 5.0
 #: Trashes of desktops (the XDG trash specification, section "Trash directories").
 _DESKTOP = re.compile(rb"\.Trash-\d+(/|$)|\.Trash/\d+(/|$)")
 _PLACES_KEPT = 10_000
@@ -50,22 +48,11 @@ class _Place(NamedTuple):
     is_desktop_trash: bool
 
 
-class _Remover:
-    """A process that removes. `batch`: that of its last removal, which was at `last_s`."""
-
-    __slots__ = ("batch", "last_s", "name")
-
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        self.batch = 0
-        self.last_s = -BATCH_PAUSE_S
-
-
 class Trash:
     """The `Removal` of a tree. There is one for an open store.
 
     `is_enabled`: whether it takes what is removed from now on. `tell` hears of each entry that an
-    act has changed; `try_again` is told an inode that could not be freed, and is to be.
+    act has changed.
     """
 
     def __init__(self, tree: Tree, *, is_enabled: bool = True) -> None:
@@ -77,7 +64,7 @@ class Trash:
         self.mirrors = Mirrors(tree)
         self.retention = Retention(tree, self.ledger, self.steady)
         self._places: OrderedDict[int, _Place] = OrderedDict()
-        self._removers: dict[int, _Remover] = {}
+        self._removers = Removers(tree.store)
         #: Mirrors that may be empty by now.
         self.emptied: set[int] = set()
         self.tell: Callable[[Entry], None] = lambda one: None
@@ -88,15 +75,15 @@ class Trash:
     def removed(self, act: Act, what: Removed) -> None:
         inode = what.inode
         place = self._place(what.parent)
-        process = self._remover(what.caller.pid)
+        remover = self._removers.of(what.caller.pid)
         keeping = place.keeping
         if self.retention.rule_of(inode) != "inherit":
             keeping = self.retention.at(inode, what.parent)
-        if self._goes_for_good(what, place, keeping, process.name):
+        if self._goes_for_good(what, place, keeping, remover.process):
             self._tree.free_if_unnamed(act, inode)
             return
         origin = place.path + b"/" + what.name if place.path else what.name
-        sums = self._batch(act, process, what.caller, origin)
+        sums = self._removers.batch(act, remover, what.caller, origin)
         if inode.is_dir:
             inode, number = self.mirrors.close(act, what.parent, what.name, inode)
             self._tree.free_if_unnamed(act, what.inode)
@@ -123,7 +110,7 @@ class Trash:
             name=name,
             origin=origin,
             uid=what.caller.uid,
-            process=process.name,
+            process=remover.process,
             deleted_ns=now,
             cause=what.cause,
             state=state,
@@ -133,7 +120,8 @@ class Trash:
             batch=sums.number,
             size_bytes=size,
         )
-        self._enter(act, made, sums)
+        self._removers.enter(act, made, sums)
+        self.ledger.add(act, made)
 
     def _goes_for_good(
         self, what: Removed, place: _Place, keeping: Keeping, process: bytes
@@ -147,31 +135,6 @@ class Trash:
             return False
         age_ns = self._store.clock.time_ns() - what.inode.btime
         return skips.takes(what.name, process, age_ns)
-
-    def _batch(self, act: Act, process: _Remover, caller: Caller, origin: bytes) -> RemovalBatch:
-        """The batch that a removal belongs to: the one that goes on, or a new one."""
-        now_s, now = self._store.clock.monotonic(), self._store.clock.time_ns()
-        row = None
-        if process.batch and now_s - process.last_s < BATCH_PAUSE_S:
-            row = act.get(keys.batch(process.batch))
-        process.last_s = now_s
-        if row is not None:
-            sums = batch.unpack(row)
-            is_again = sums.is_whole and sums.is_within(origin)  # made and removed once more
-            if sums.uid == caller.uid and not is_again:
-                return sums
-        counters = self._store.counters
-        counters.cookie += 1
-        process.batch = counters.cookie
-        return RemovalBatch(process.batch, caller.uid, process.name, origin, True, now, now)
-
-    def _enter(self, act: Act, made: Entry, sums: RemovalBatch) -> None:
-        sums.takes(made.origin)
-        sums.count(made.state, 1)
-        sums.size_bytes += made.size_bytes
-        sums.last, sums.ended_ns = made.number, made.deleted_ns
-        act.put(keys.batch(sums.number), batch.pack(sums))
-        self.ledger.add(act, made)
 
     def left_trash(
         self, act: Act, parent: Inode, name: bytes, inode: Inode, caller: Caller
@@ -353,17 +316,3 @@ class Trash:
         if len(self._places) > _PLACES_KEPT:
             self._places.popitem(last=False)
         return place
-
-    def _remover(self, pid: int) -> _Remover:
-        known = self._removers.get(pid)
-        if known and self._store.clock.monotonic() - known.last_s < BATCH_PAUSE_S:
-            return known
-        try:
-            with open(f"/proc/{pid}/comm", "rb") as file:
-                name = file.read().rstrip(b"\n")
-        except OSError:
-            name = b""
-        if len(self._removers) > 1000:
-            self._removers.clear()
-        made = self._removers[pid] = _Remover(name)
-        return made

@@ -28,7 +28,7 @@ FILES = 1000
 #: Files that stay, and how many bytes they have.
 LIVE, LIVE_BYTES = 200, 30_000
 #: What a collection may leave in the segments: so many times the live data.
-COLLECTED = 2.2
+COLLECTED = 1.05
 #: What a recovery may say of the record that was being written.
 CUT = "a record is cut short"
 _FOREVER = 10**6

@@ -10,7 +10,7 @@ from fusefs.daemon.trash_desk import ListArguments, PurgeArguments, RestoreArgum
 from fusefs.errors import DiskFull, NoSuchEntry
 from fusefs.model.batch import RemovalBatch
 from fusefs.model.entry import State
-from fusefs.trash.trash import BATCH_PAUSE_S
+from fusefs.trash.removers import BATCH_PAUSE_S
 from fusefs.tree.removal import Caller
 from tests.unit.inprocess import InProcess
 

@@ -1,6 +1,8 @@
 """What is possible in which state: the table, tried out on real entries through the desk."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,7 @@ from fusefs.daemon.wire import decode_error
 from fusefs.errors import FusefsError, StoreDamaged, WrongState
 from fusefs.model import keys
 from fusefs.model.entry import CHANGES, FINAL, Entry, Operation, State, after
+from tests.conftest import ROOT
 from tests.unit import invariants
 from tests.unit.inprocess import InProcess
 
@@ -272,3 +275,8 @@ def test_what_cannot_be_is_an_error_of_its_own_class() -> None:
     assert isinstance(caught.value, FusefsError)
     assert "entry 5 (/a\\xffb) is delete-complete" in str(caught.value)
     assert str(caught.value).endswith("restore is possible only when it is delete-pending")
+
+
+def test_the_readme_has_the_table_of_the_code() -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools/state-table", "--check"])
+    assert done.returncode == 0, "run tools/state-table"
