@@ -334,7 +334,7 @@ class Operations(pyfuse3.Operations):
         self._refuse_in_trash(self._tree.inode(inode))
         if name == policy.ATTRIBUTE:
             policy.parse_rule(value)
-            self._trash.rules_change()
+            self._admit_rule(inode, ctx)
         self._tree.xattrs.set(inode, name, value)
 
     @_answer
@@ -342,8 +342,14 @@ class Operations(pyfuse3.Operations):
         self._check_xattr_name(name)
         self._refuse_in_trash(self._tree.inode(inode))
         if name == policy.ATTRIBUTE:
-            self._trash.rules_change()
+            self._admit_rule(inode, ctx)
         self._tree.xattrs.remove(inode, name)
+
+    def _admit_rule(self, inode: int, ctx: RequestContext) -> None:
+        """A rule of the trash is the owner's: who may only write could have all of it purged."""
+        if ctx.uid not in (0, self._tree.inode(inode).uid):
+            raise FUSEError(errno.EPERM)
+        self._trash.rules_change()
 
     def _check_xattr_name(self, name: bytes) -> None:
         """Refuse what is in no namespace of xattr(7)."""

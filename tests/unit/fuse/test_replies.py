@@ -154,3 +154,22 @@ def test_statfs_keeps_the_reserve_for_itself(fs: InProcess, call: Call) -> None:
     )
     assert reply.f_files - reply.f_ffree == 3
     assert reply.f_namemax == 255
+
+
+def test_a_rule_of_the_trash_is_the_owners(fs: InProcess, call: Call) -> None:
+    ino = fs.mkdir(b"shared", 0o777).ino
+    fs.tree.set_attributes(fs.at(b"shared"), fs.caller, uid=7)
+    for uid in (7, 0):
+        call("setxattr", ino, b"user.fusefs.trash", b"30d", context(uid))
+        assert call("getxattr", ino, b"user.fusefs.trash", context(8)) == b"30d"
+        assert errno_of(
+            lambda: call("setxattr", ino, b"user.fusefs.trash", b"0", context(8))
+        ) == errno.EPERM  # fmt: skip
+        assert errno_of(
+            lambda: call("removexattr", ino, b"user.fusefs.trash", context(8))
+        ) == errno.EPERM  # fmt: skip
+        call("removexattr", ino, b"user.fusefs.trash", context(uid))
+    assert (
+        errno_of(lambda: call("setxattr", ino, b"user.fusefs.trash", b"soon", context(7)))
+        == errno.EINVAL
+    )
