@@ -1,0 +1,159 @@
+"""Look at a store after a power cut: is everything there that was promised, and does it work on?
+
+    python -m tests.crash.powercut.survey STORE RUN END NEVER
+
+STORE lies on the disk after the cut. RUN is a directory with what the writers noted, END and
+NEVER are as in `writelog.Cut`. Ends with a traceback if a promise was not kept. It is a process
+of its own, because a damaged index may end whoever reads it by a signal.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from fusefs.errors import StoreDamaged
+from fusefs.fsck.check import check as fsck
+from fusefs.model import keys
+from fusefs.model.inode import ROOT_INO
+from fusefs.store.log import Position
+from fusefs.store.margins import DEFAULT
+from fusefs.store.recovery import list_segments
+from fusefs.store.store import SNAPSHOT
+from tests.crash.powercut import promises
+from tests.crash.powercut.writers import Job
+from tests.unit import invariants
+from tests.unit.clocks import ManualClock
+from tests.unit.inprocess import InProcess
+
+JOBS = "jobs.json"
+AFTER = b"after the cut"
+
+
+def save_jobs(run: Path, jobs: list[Job]) -> None:
+    (run / JOBS).write_text(json.dumps(jobs))
+
+
+def load_jobs(run: Path) -> list[Job]:
+    return [Job(*fields) for fields in json.loads((run / JOBS).read_text())]
+
+
+def content_of(fs: InProcess, path: bytes) -> bytes:
+    """The content of a file, or what nobody wrote where it cannot be read."""
+    try:
+        return fs.read(path)
+    except StoreDamaged as error:
+        return str(error).encode()
+
+
+def files_below(fs: InProcess, path: bytes) -> Iterator[bytes]:
+    for name in fs.names(path):
+        inner = path + b"/" + name
+        if fs.at(inner).is_dir:
+            yield from files_below(fs, inner)
+        else:
+            yield inner
+
+
+def found_of(fs: InProcess, job: Job) -> tuple[dict[str, bytes], promises.Removed]:
+    """The files of a writer, and what it removed and can be taken back."""
+    top = job.name.encode()
+    if fs.tree.lookup(ROOT_INO, top) is None:
+        return {}, Counter()
+    below = top + b"/"
+    files = {
+        os.fsdecode(path.removeprefix(below)): content_of(fs, path) for path in files_below(fs, top)
+    }
+    removed = Counter(
+        (os.fsdecode(one.origin.removeprefix(below)), content_of(fs, fs.trash.path_in_trash(one)))
+        for one in fs.pending()
+        if one.origin.startswith(below)
+    )
+    return files, removed
+
+
+def check_promises(fs: InProcess, run: Path, end: int, never: int) -> str:
+    """Raises Lost. Returns how far the writers had come.
+
+    The promise of a purge is that it was asked for, and so goes on by itself.
+    """
+    purger = fs.filesystem.purger
+    for asked in purger.jobs():
+        while purger.step(asked.number):
+            pass
+    told = []
+    for job in load_jobs(run):
+        if (run / job.name).exists():
+            come = promises.progress(run / job.name, job.steps, end, never)
+            assert not come.begun or fs.at(job.name.encode()).is_dir
+            promises.check(job, come, *found_of(fs, job))
+            told.append(f"{come.durable}..{come.begun}")
+    return " ".join(told)
+
+
+def problems_of(store: Path) -> list[str]:
+    """What fsck finds, with all content read; the first of it also goes to stderr."""
+    found = [
+        f"fsck: {one.kind} {one.where}: {one.message}"
+        for one in fsck(store, read_data=True).problems
+    ]
+    sys.stderr.writelines(line + "\n" for line in found[:10])
+    return found
+
+
+def check_snapshot(store: Path) -> None:
+    """Once segments have been deleted, a copy of the index and the log after it are all there."""
+    segments = list_segments(store / "segments")
+    if not segments or segments[0] == 1:
+        return
+    with (
+        lmdb.open(str(store / SNAPSHOT), subdir=False, readonly=True, lock=False) as copy,
+        copy.begin() as rows,
+    ):
+        position = Position(*msgspec.msgpack.decode(rows.get(keys.META + b"position")))
+        assert rows.stat()["entries"] == sum(1 for _ in rows.cursor())
+    needed = range(position.segment, segments[-1] + 1)
+    assert segments[-len(needed) :] == list(needed), (position, segments)
+
+
+def check_it_works_on(fs: InProcess) -> None:
+    """Write, remove, give space back, die again: nothing of it goes wrong."""
+    fs.write(AFTER, AFTER * 1000)
+    for path in [path for path, data in fs.tree_below().items() if data is not None][::3]:
+        if path != AFTER:
+            fs.unlink(path)
+    for one in fs.pending()[::2]:
+        fs.unlink(fs.trash.path_in_trash(one))
+    while fs.reap():
+        pass
+    fs.collect(DEFAULT)
+    before = fs.tree_below()
+    fs.crash()
+    assert fs.tree_below() == before
+    assert fs.read(AFTER) == AFTER * 1000
+    invariants.check(fs.store)
+
+
+def main() -> None:
+    store, run = Path(sys.argv[1]), Path(sys.argv[2])
+    end, never = int(sys.argv[3]), int(sys.argv[4])
+    check_snapshot(store)
+    problems = problems_of(store)
+    fs = InProcess(store, ManualClock())
+    told = check_promises(fs, run, end, never)
+    assert not problems
+    replay = fs.store.replay
+    invariants.check(fs.store)
+    check_it_works_on(fs)
+    fs.close()
+    assert not problems_of(store)
+    print(f"steps {told}; replayed {replay.batches} batches, cut {replay.cut_bytes} bytes")
+
+
+if __name__ == "__main__":
+    main()

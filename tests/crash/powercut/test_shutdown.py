@@ -1,0 +1,101 @@
+"""ext4 is shut down under several writers, and loses what it had not written.
+
+EXT4_IOC_SHUTDOWN is a power cut that costs little: from that moment on nothing reaches the disk,
+not even the journal, and every call fails. It tells nothing about flushes and torn sectors, as
+`test_power_cuts` does, but strikes between any two calls of a daemon at full speed.
+FUSEFS_POWER_ROUNDS is the number of rounds, FUSEFS_POWER_SEED makes other ones.
+"""
+
+import fcntl
+import os
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Mounted, fusefs
+from tests.crash.powercut.machine import survey
+from tests.crash.powercut.rig import (
+    ORDERED,
+    UNORDERED,
+    ext4_mount,
+    loop_device,
+    make_ext4,
+    needs_loop_devices,
+)
+from tests.crash.powercut.runs import prepare
+from tests.crash.powercut.survey import save_jobs
+from tests.crash.powercut.writelog import Cut
+from tests.crash.powercut.writers import Job, at_work, wait_for
+
+pytestmark = [pytest.mark.mount, pytest.mark.root, pytest.mark.slow, needs_loop_devices]
+
+ROUNDS = int(os.environ.get("FUSEFS_POWER_ROUNDS", "3"))
+SEED = int(os.environ.get("FUSEFS_POWER_SEED", "1"))
+#: _IOR('X', 125, __u32) of linux/fs.h, and its flag "do not flush the journal".
+FS_IOC_SHUTDOWN = 0x8004587D
+NOLOGFLUSH = 2
+#: Far more than a writer can do until the power fails.
+STEPS = 2000
+#: How many times writers say that they begin or have done a step before that.
+NOTES = (20, 600)
+#: There is no log of the disk: all that was noted was noted before the power failed.
+NOTED = Cut(0, 0, 0, 1)
+
+
+def shut_down(disk: Path) -> None:
+    descriptor = os.open(disk, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, FS_IOC_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
+    finally:
+        os.close(descriptor)
+
+
+def work_until_shut_down(disk: Path, run: Path, seed: int) -> None:
+    source = random.Random(seed)
+    share = source.choice((0.05, 0.3))
+    work = [Job(f"writer {i}", seed * 10 + i, STEPS, share, False) for i in range(3)]
+    save_jobs(run, work)
+    mounted = Mounted(disk / "store", run / "mnt")
+    mounted.mnt.mkdir()
+    reading, said = os.pipe()
+
+    def say() -> int:
+        os.write(said, b".")
+        return 0
+
+    try:
+        fusefs("init", mounted.store)
+        mounted.mount()
+        prepare(mounted.mnt, work)
+        parts = [(job, slice(None)) for job in work]
+        with at_work(mounted.mnt, parts, run, say, may_fail=True) as writers:
+            for _ in range(source.randint(*NOTES)):
+                assert os.read(reading, 1)
+            shut_down(disk)
+            mounted.kill()
+            wait_for(writers)
+    finally:
+        os.close(reading)
+        os.close(said)
+        mounted.clean_up()
+
+
+@pytest.mark.timeout(60 + 30 * ROUNDS)
+def test_what_was_acknowledged_is_there_after_a_shutdown(tmp_path: Path) -> None:
+    for seed in range(SEED * 1000, SEED * 1000 + ROUNDS):
+        run = tmp_path / f"run-{seed}"
+        run.mkdir()
+        image = run / "image"
+        make_ext4(image)
+        with (
+            loop_device(image, is_direct=False) as device,
+            ext4_mount(device, run / "disk", (ORDERED, UNORDERED)[seed % 2]) as disk,
+        ):
+            work_until_shut_down(disk, run, seed)
+        try:
+            print(f"Shutdown({seed}): {survey(image, run, NOTED)}")
+        except AssertionError as error:
+            raise AssertionError(f"FUSEFS_POWER_SEED={SEED}, round {seed}: {error}") from None
+        image.unlink()
