@@ -17,7 +17,7 @@ from typing import Any
 
 import lmdb
 
-from fusefs.base import failpoints
+from fusefs.base import durable, failpoints
 from fusefs.errors import DiskFull, IndexSpace, StoreDamaged, StoreError
 from fusefs.model import keys
 
@@ -49,6 +49,24 @@ class Index:
         if not read_only:
             self._grow_when_half_full()  # LMDB opens a larger one with no room to spare
         self._begin()
+
+    @classmethod
+    def create(cls, path: Path) -> None:
+        """Make an empty index in the directory `path`, durably.
+
+        LMDB itself syncs no earlier than at its first commit; until then a power cut would leave
+        an empty file, which looks like a lost index. Raises DiskFull or StoreError.
+        """
+        cls(path).close()
+        try:
+            descriptor = os.open(path / "data.mdb", os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            durable.sync_directory(path)
+        except OSError as error:
+            raise _translate(error, path) from error
 
     def _begin(self) -> None:
         try:

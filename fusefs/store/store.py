@@ -128,7 +128,7 @@ class Store:
         made = identity.create(path, options, clock.time_ns(), mountpoint)
         (path / "segments").mkdir(mode=0o700)
         (path / "index").mkdir(mode=0o700)
-        Index(path / "index").close()
+        Index.create(path / "index")
         identity.write(path, made)
         return made
 

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Mounted
+from tests.conftest import ROOT, Mounted, fusefs
 from tests.crash.powercut.machine import Machine, PowerFailed, survey
 from tests.crash.powercut.rig import (
     UNORDERED,
     ext4_mount,
+    ext4_of,
     make_ext4,
     needs_loop_devices,
     recorded_disk,
@@ -99,6 +100,23 @@ def test_a_recovery_survives_power_cuts(tmp_path: Path) -> None:
                 print(f"{second}: {survey(image, run.directory, cut)}")
             except AssertionError as error:
                 raise PowerFailed(f"seed {SEED}, {cut} and then {second}\n{error}") from None
+
+
+def test_a_new_store_is_there_after_a_power_cut(tmp_path: Path) -> None:
+    log, blank, image = tmp_path / "log", tmp_path / "blank", tmp_path / "image"
+    make_ext4(blank)
+    copy_image(blank, image)
+    with (
+        recorded_disk(tmp_path / "fuse", image, log) as device,
+        ext4_mount(device, tmp_path / "disk") as disk,
+    ):
+        fusefs("init", disk / "store")
+        end = log.stat().st_size
+    reading = WriteLog(log)
+    reading.apply(blank, 0, max(place for place in reading.flushes if place <= end))
+    reading.close()
+    with ext4_of(blank, tmp_path / "after") as disk:
+        fusefs("fsck", disk / "store")
 
 
 @pytest.mark.timeout(300)
