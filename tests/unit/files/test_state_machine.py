@@ -1,6 +1,10 @@
-"""Any sequence of acts, with crashes between, does what a dict of byte arrays does."""
+"""Any sequence of acts, with crashes between, does what a dict of byte arrays does.
+
+FUSEFS_MODEL_EXAMPLES is the number of sequences.
+"""
 
 import errno
+import os
 import shutil
 import stat
 import tempfile
@@ -352,7 +356,7 @@ def overwritten(content: bytearray, offset: int, data: bytes) -> bytes:
 
 TestFilesystem = FilesystemMachine.TestCase
 TestFilesystem.settings = settings(
-    max_examples=60,
+    max_examples=int(os.environ.get("FUSEFS_MODEL_EXAMPLES", "60")),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
