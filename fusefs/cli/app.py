@@ -18,6 +18,7 @@ from fusefs.cli import (
     init,
     mount,
     output,
+    rebuild,
     status,
     trash,
     umount,
@@ -45,6 +46,7 @@ app.command("info")(info.info)
 app.command("df")(df.df)
 app.command("events")(events.events)
 app.command("fsck")(fsck.fsck)
+app.command("rebuild")(rebuild.rebuild)
 app.command("gc")(gc.gc)
 app.add_typer(trash.app, name="trash")
 app.command("version")(version.version)

@@ -102,6 +102,7 @@ class Filesystem:
             )
         for _ in filesystem.trash.revive():  # what a crash cut short
             pass
+        store.forget_old_index()
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
             filesystem.events.publish("recovered", records=replay.batches)

@@ -9,7 +9,7 @@ from fusefs.fsck.census import Census
 from fusefs.fsck.contents import contents
 from fusefs.fsck.names import names
 from fusefs.fsck.problem import Places, Problem
-from fusefs.fsck.segments import Progress, blocks, list_segments, segments
+from fusefs.fsck.segments import Progress, blocks, list_segments, segments, users
 from fusefs.fsck.tables import Tables
 from fusefs.fsck.trash import trash
 from fusefs.fsck.view import View, view
@@ -59,6 +59,15 @@ def check(store: Path, read_data: bool, progress: Progress | None = None) -> Rep
             torn=rows.replayed.cut_why if rows.is_torn() else "",
             data_was_read=read_data,
         )
+
+
+def users_of(store: Path, bad: dict[int, str]) -> tuple[Problem, ...]:
+    """What needs the blocks in `bad`, which are so for the reasons given. Raises as `check`."""
+    if not bad:
+        return ()
+    with view(store) as rows:
+        tables = Tables(rows)
+        return tuple(users(tables, Places(tables), bad))
 
 
 def _index(rows: View, tables: Tables, places: Places, census: Census) -> Iterator[Problem]:

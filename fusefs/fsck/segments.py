@@ -109,7 +109,7 @@ def blocks(
     finally:
         if file >= 0:
             os.close(file)
-    yield from _name_users(tables, places, bad)
+    yield from users(tables, places, bad)
 
 
 def _open(directory: Path, number: int) -> int:
@@ -142,7 +142,8 @@ def _check(file: int, number: int, block: Block, read_data: bool) -> str | None:
     return None
 
 
-def _name_users(tables: Tables, places: Places, bad: dict[int, str]) -> Iterator[Problem]:
+def users(tables: Tables, places: Places, bad: dict[int, str]) -> Iterator[Problem]:
+    """What needs the blocks in `bad`, which are so for the reasons given."""
     if not bad:
         return
     named = set()

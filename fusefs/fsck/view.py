@@ -17,7 +17,7 @@ import msgspec
 from fusefs.errors import StoreDamaged
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
-from fusefs.store.index import Index
+from fusefs.store.index import WAY_OUT, Index
 from fusefs.store.log import Position
 from fusefs.store.probe import probe
 from fusefs.store.recovery import Replay, list_segments, replay
@@ -153,7 +153,7 @@ def view(store: Path) -> Iterator[View]:
     known = identity.read(store)
     data = store / "index" / "data.mdb"
     if not data.is_file() or not os.path.getsize(data):
-        raise StoreDamaged(f"{data} is missing or empty: it can be rebuilt from the log")
+        raise StoreDamaged(f"{data} is missing or empty: {WAY_OUT}")
     index = Index(store / "index", read_only=True)
     try:
         probe(store / "index")

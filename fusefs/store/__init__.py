@@ -6,6 +6,9 @@
     index       ordered rows in LMDB, one open write transaction, batches
     hints       BLAKE3 prefix -> block number, to find duplicates; may be thrown away at any time
     recovery    replay of the log into the index after any stop
+    snapshot    the copy of the index that stands for deleted segments, and its sum
+    salvage     reads a segment past its damage
+    rebuild     makes the index anew from snapshot and log
     usage       how much of each segment is needed
     margins     when space is given back, how much, at what pace: every number with its reason
     plan        which segments a collection empties

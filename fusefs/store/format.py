@@ -50,6 +50,7 @@ ITEM_SIZE = _ITEM.size
 _SEALED = Struct("<QII")
 SEALED_SIZE = _SEALED.size
 _MAGIC = 0xF5E1
+_MAGIC_BYTES = _MAGIC.to_bytes(2, "little")
 _SEGMENT_MAGIC = b"FUSEFSEG"
 _DELETED = 0xFFFFFFFF
 
@@ -176,7 +177,7 @@ def scan(data: memoryview, start: int, *, verify_blocks: bool) -> Iterator[Recor
     """
     position = start
     while position < len(data):
-        record = _read_record(data, position)
+        record = read_record(data, position)
         if isinstance(record, str):
             yield Torn(position, record)
             return
@@ -189,7 +190,8 @@ def scan(data: memoryview, start: int, *, verify_blocks: bool) -> Iterator[Recor
         position = record.end
 
 
-def _read_record(data: memoryview, position: int) -> Record | str:
+def read_record(data: memoryview, position: int) -> Record | str:
+    """The record at `position`, or why there is none that verifies; payloads are not hashed."""
     if len(data) - position < RECORD_SIZE:
         return "a record is cut short"
     kind, codec, magic, length = _RECORD.unpack_from(data, position)
@@ -207,6 +209,26 @@ def _read_record(data: memoryview, position: int) -> Record | str:
     if _crc32(data[body_start : body_start + covered], found) != crc:
         return "a record does not match its checksum"
     return Record(kind, codec, position, end, data[body_start:end])
+
+
+def claimed(data: memoryview, position: int) -> tuple[int, int] | None:
+    """(kind, end) that a record at `position` says of itself without any proof; None where it does
+    not even look like one."""
+    if len(data) - position < RECORD_SIZE:
+        return None
+    kind, _, magic, length = _RECORD.unpack_from(data, position)
+    if magic != _MAGIC or kind not in (BLOCK, BATCH, SEAL):
+        return None
+    return kind, position + RECORD_SIZE + length
+
+
+def batches_in(data: memoryview) -> Iterator[int]:
+    """Where anything stands that would verify as a batch with rows: records, and copies of such."""
+    content, at = bytes(data), -1
+    while (at := content.find(_MAGIC_BYTES, at + 1)) >= 0:
+        found = read_record(data, at - 2) if at >= 2 else "cut off"
+        if isinstance(found, Record) and found.kind == BATCH and len(found.body):
+            yield found.start
 
 
 # zstd: contexts are not safe to share between threads that run at once; each process uses its own.

@@ -20,8 +20,11 @@ import lmdb
 from fusefs.base import durable, failpoints
 from fusefs.errors import DiskFull, IndexSpace, StoreDamaged, StoreError
 from fusefs.model import keys
+from fusefs.store import snapshot
 
 _INITIAL_MAP = 64 << 20
+#: What a message about a damaged index ends with.
+WAY_OUT = "it can be rebuilt from the log, by fusefs rebuild"
 
 
 class MapFull(Exception):
@@ -29,16 +32,20 @@ class MapFull(Exception):
 
 
 class Index:
-    """Rows of STORE/index. `read_only` opens the last checkpoint, for other processes."""
+    """Rows of STORE/index. `read_only` opens the last checkpoint, for other processes.
+
+    Where `path` is a file and not a directory it is a copy of an index, which nobody writes to.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._read_only = read_only
+        is_copy = path.is_file()
         try:
             self._environment = lmdb.open(
-                os.fsencode(path), map_size=_INITIAL_MAP if not read_only else 0, subdir=True,
-                readonly=read_only, create=not read_only, max_readers=126, metasync=True,
-                sync=True, mode=0o600,
+                os.fsencode(path), map_size=_INITIAL_MAP if not read_only else 0,
+                subdir=not is_copy, lock=not is_copy, readonly=read_only, create=not read_only,
+                max_readers=126, metasync=True, sync=True, mode=0o600,
             )  # fmt: skip
         except lmdb.Error as error:
             raise _translate(error, path) from error
@@ -196,14 +203,16 @@ class Index:
         return value
 
     def copy(self, path: Path) -> None:
-        """Write the last checkpoint, compacted, to a new file. In any thread.
+        """Write the last checkpoint, compacted and with its sum (store.snapshot), to a new file.
+        In any thread.
 
         Raises DiskFull or StoreError.
         """
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 self._environment.copyfd(descriptor, compact=True)
+                snapshot.seal(descriptor)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -250,7 +259,7 @@ def _translate(error: Exception, path: Path) -> StoreError:
     if number in DiskFull.errnos or isinstance(error, lmdb.DiskError):
         return DiskFull(f"{path}: no room for the index: free space on the disk")
     if isinstance(error, lmdb.CorruptedError | lmdb.InvalidError | lmdb.VersionMismatchError):
-        return StoreDamaged(f"{path} is damaged ({error}): it can be rebuilt from the log")
+        return StoreDamaged(f"{path} is damaged ({error}): {WAY_OUT}")
     return StoreError(f"{path}: {error}")
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from fusefs.errors import StoreDamaged
-from fusefs.store.index import Index
+from fusefs.store.index import WAY_OUT, Index
 
 _CODE = """
 import sys
@@ -36,7 +36,7 @@ def probe(index: Path) -> None:
         why = done.stderr.strip().rpartition("\n")[2]
         if done.returncode < 0:
             why = f"reading it ends in {signal.Signals(-done.returncode).name}"
-        raise StoreDamaged(f"{index} is damaged ({why}): it can be rebuilt from the log")
+        raise StoreDamaged(f"{index} is damaged ({why}): {WAY_OUT}")
 
 
 def read_all(index: str) -> None:

@@ -6,6 +6,7 @@ it survive the machine's. `checkpoint` moves the index up to the log.
 """
 
 import os
+import shutil
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -24,14 +25,14 @@ from fusefs.errors import FusefsError, StoreDamaged, StoreError
 from fusefs.model import keys
 from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
 from fusefs.model.totals import COUNTED, Totals
-from fusefs.store import format, identity
+from fusefs.store import format, identity, snapshot
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
-from fusefs.store.index import Batch, Index, MapFull, Snapshot
+from fusefs.store.index import WAY_OUT, Batch, Index, MapFull, Snapshot
 from fusefs.store.log import Buffer, Log, Position
 from fusefs.store.probe import probe
 from fusefs.store.reading import BlockCache, ColdBlock, SegmentFile
-from fusefs.store.recovery import Replay, make_durable, replay, segment_sizes
+from fusefs.store.recovery import Replay, list_segments, make_durable, replay, segment_sizes
 from fusefs.store.space import Space
 from fusefs.store.usage import BOOKS, Usage
 
@@ -41,8 +42,8 @@ CHECKPOINT_BATCHES = 1000
 CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
-#: The copy of the index in a store, written before segments are deleted.
-SNAPSHOT = "snapshot"
+#: Where a rebuild leaves the index that it has replaced.
+OLD_INDEX = "index.old"
 _OPEN_SEGMENTS = 64
 _Book = TypeVar("_Book")
 _CACHE_BYTES = 16 << 20
@@ -96,11 +97,13 @@ class Store:
         self._compress = self.identity.compression == "zstd"
         self._segments = path / "segments"
         self.space = Space(path, clock)
+        self._require_index()
         self._index = Index(path / "index")
         if self._index.lacks_pages:
             probe(path / "index")
         self.get = self._index.get
         self._checkpoint = self._read_position()
+        self._require_log()
         self._read_books()
         self.replay = self._replay()
         sizes = segment_sizes(self._segments)
@@ -459,11 +462,15 @@ class Store:
 
         Raises DiskFull or StoreError.
         """
-        path = self.path / SNAPSHOT
+        path = self.path / snapshot.NAME
         self._index.copy(path.with_name(path.name + ".new"))
         os.replace(path.with_name(path.name + ".new"), path)
         durable.sync_directory(self.path)
         failpoints.hit("collect.snapshot")
+
+    def forget_old_index(self) -> None:
+        """What a rebuild has put aside is not needed any more."""
+        shutil.rmtree(self.path / OLD_INDEX, ignore_errors=True)
 
     def forget_segment(self, number: int) -> None:
         """The segment's file was deleted."""
@@ -528,6 +535,19 @@ class Store:
 
     # -- recovery
 
+    def _require_index(self) -> None:
+        """LMDB would make one anew and empty, and so lose what the log alone does not tell."""
+        data = self.path / "index" / "data.mdb"
+        if not data.is_file() or not data.stat().st_size:
+            raise StoreDamaged(f"{data} is missing or empty: {WAY_OUT}")
+
+    def _require_log(self) -> None:
+        """An index that knows of no log yet is a new store's, or not the one of this log."""
+        if self._checkpoint == (0, 0):
+            has_lost = (self.path / snapshot.NAME).exists()
+            if has_lost or min(list_segments(self._segments), default=1) != 1:
+                raise StoreDamaged(f"{self.path / 'index'} is not of this log: {WAY_OUT}")
+
     def _read_books(self) -> None:
         """`counters`, `totals` and `usage` as of the last checkpoint."""
         self.counters = self._read_book("counters", Counters) or Counters()
@@ -548,7 +568,9 @@ class Store:
         try:
             return msgspec.msgpack.decode(book, type=kind) if book else None
         except msgspec.MsgspecError as error:
-            raise StoreDamaged(f"{self.path / 'index'}: {name} does not decode: {error}") from error
+            raise StoreDamaged(
+                f"{self.path / 'index'}: {name} does not decode ({error}): {WAY_OUT}"
+            ) from error
 
     def _replay(self) -> Replay:
         while True:

@@ -47,6 +47,11 @@ class Usage:
             self._live[int(key[len(BOOKS) :], 16)] = live
             self.total_bytes += live
 
+    def is_same_as(self, other: "Usage") -> bool:
+        """Whether both say the same of every segment."""
+        segments = self._live.keys() | other._live.keys()
+        return all(self.live_bytes(one) == other.live_bytes(one) for one in segments)
+
     def account(self, old: bytes | None, new: bytes | None) -> None:
         """The row of a block changes from `old` to `new`. Raises struct.error."""
         for row, sign in ((old, -1), (new, 1)):

@@ -3,6 +3,7 @@
     python -m tests.crash.acts STORE PLAN      open the store, act, say each act that returned
     python -m tests.crash.acts STORE PLAN -    only open it: the plan strikes during recovery
     python -m tests.crash.acts STORE PLAN gc   give back space, as a mount does
+    python -m tests.crash.acts STORE PLAN rebuild    make the index anew
 
 `PLAN` is one of fusefs.base.failpoints. Each act changes one path and is the same in every run, so
 the test knows from the number of acts said what the victim was promised.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from fusefs.base import failpoints
 from fusefs.model.job import Selector
+from fusefs.store import rebuild
 from fusefs.store.margins import DEFAULT
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
@@ -162,6 +164,10 @@ def main() -> None:
         fs.collect(DEFAULT)
         return
     failpoints.arm(plan)
+    if other == ["rebuild"]:
+        with rebuild.alone(Path(store)):
+            rebuild.apply(rebuild.plan(Path(store)))
+        return
     fs = InProcess(Path(store), ManualClock())
     if other:
         return

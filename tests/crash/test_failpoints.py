@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from fusefs.config.options import StoreOptions
+from fusefs.errors import StoreDamaged
 from fusefs.store.store import Store
-from tests.crash.acts import COUNT, Contents, acts
+from tests.crash.acts import COUNT, Contents, acts, content
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
@@ -53,6 +54,16 @@ RECOVERING = {
     "checkpoint.commit": (1,),
     "checkpoint.committed": (1,),
     "log.sync": (1,),
+}
+#: Where they die while they make the index anew.
+REBUILDING = {
+    "rebuild.begun": (1,),
+    "rebuild.batch": (1, 40),
+    "checkpoint.commit": (1, 2),
+    "checkpoint.committed": (1, 2),
+    "rebuild.made": (1,),
+    "rebuild.set_aside": (1,),
+    "rebuild.placed": (1,),
 }
 
 
@@ -109,7 +120,7 @@ def store(tmp_path: Path) -> Path:
 def test_every_failpoint_of_the_source_is_tried() -> None:
     source = "".join(path.read_text() for path in (ROOT / "fusefs").rglob("*.py"))
     names = set(re.findall(r"failpoints\.hit\(\"([\w.]+)\"\)", source))
-    assert names == ACTING.keys() | RECOVERING.keys()
+    assert names == ACTING.keys() | RECOVERING.keys() | REBUILDING.keys()
     assert source.count("failpoints.hit(") == len(re.findall(r"failpoints\.hit\(\"", source))
 
 
@@ -191,3 +202,56 @@ def test_a_recovery_that_is_killed_is_made_by_the_next(
     )
     assert len(kept) == 3
     assert kept_too == kept
+
+
+@pytest.fixture(scope="module", params=["the log", "a snapshot"])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that was killed, with or without a past that only its snapshot knows."""
+    path = tmp_path_factory.mktemp("whole") / "store"
+    fs = InProcess(path, ManualClock())
+    fs.mkdir(b"dir")
+    for number in range(40):
+        fs.write(b"dir/%d" % number, content(number))
+        if number % 10 == 9:
+            fs.store.seal()
+    if request.param == "a snapshot":
+        for number in range(0, 40, 3):
+            fs.unlink(b"dir/%d" % number)
+        for entry in list(fs.trash.entries()):
+            fs.unlink(fs.trash.path_in_trash(entry))
+        while fs.reap():
+            pass
+        assert fs.collect().segments
+        for number in range(100, 150):
+            fs.write(b"dir/%d" % number, content(number))
+    fs.store.abandon()
+    return path
+
+
+@pytest.mark.parametrize(("name", "count"), pairs(REBUILDING))
+@pytest.mark.parametrize("has_index", [True, False])
+def test_a_rebuild_that_is_killed_leaves_the_old_index_or_says_so(
+    whole: Path, tmp_path: Path, name: str, count: int, has_index: bool
+) -> None:
+    """And the next one makes it whole."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    shutil.copytree(whole, undisturbed)
+    shutil.copytree(whole, killed)
+    if not has_index:
+        shutil.rmtree(killed / "index")
+    code, _ = run(killed, f"{name}={count}:kill", "rebuild")
+    assert code == -signal.SIGKILL, "the failpoint was not hit"
+    one = InProcess(undisturbed, ManualClock())
+    for is_repeated in (False, True):
+        if is_repeated:
+            assert run(killed, "", "rebuild")[0] == 0
+        elif (name == "rebuild.set_aside" or not has_index) and name != "rebuild.placed":
+            with pytest.raises(StoreDamaged, match="fusefs rebuild"):
+                Store.open(killed, clock=ManualClock())
+            continue
+        other = InProcess(killed, ManualClock())
+        assert found_in(other) == found_in(one)
+        assert invariants.rows_in_index(other.store) == invariants.rows_in_index(one.store)
+        invariants.check(other.store)
+        other.store.abandon()
+    one.close()

@@ -13,6 +13,7 @@ from fusefs.model import keys
 from fusefs.store import format
 from fusefs.store import store as store_module
 from fusefs.store.format import Record
+from fusefs.store.index import Index
 from fusefs.store.store import Store
 from tests.unit.store.acts import add, flip, get, put, records, segment
 
@@ -104,16 +105,43 @@ def test_an_index_older_than_the_log_catches_up(open_store: Open, path: Path) ->
     assert bytes(store.read_block(number)) == b"content"
 
 
-def test_an_index_that_is_gone_is_made_from_the_log(open_store: Open, path: Path) -> None:
+@pytest.mark.parametrize("remains", ["nothing", "directory", "empty file"])
+def test_an_index_that_is_gone_is_not_taken_for_an_empty_one(
+    open_store: Open, path: Path, remains: str
+) -> None:
     store = open_store()
     put(store, a=b"1")
-    number = add(store, b"content")
     store.close()
     shutil.rmtree(path / "index")
-    (path / "index").mkdir()
+    if remains != "nothing":
+        (path / "index").mkdir()
+    if remains == "empty file":
+        (path / "index" / "data.mdb").touch()
+    for _ in range(2):
+        with pytest.raises(StoreDamaged, match="by fusefs rebuild"):
+            open_store()
+
+
+@pytest.mark.parametrize("sign", ["snapshot", "first segment"])
+def test_an_empty_index_is_not_taken_for_that_of_a_log_with_a_past(
+    open_store: Open, path: Path, sign: str
+) -> None:
     store = open_store()
-    assert get(store, "a") == b"1"
-    assert bytes(store.read_block(number)) == b"content"
+    for _ in range(2):
+        put(store, a=b"1")
+        store.seal()
+    if sign == "snapshot":
+        store.checkpoint()
+        store.write_snapshot()
+    store.close()
+    if sign == "first segment":
+        segment(path, 1).unlink()
+    shutil.rmtree(path / "index")
+    (path / "index").mkdir()
+    Index(path / "index").close()
+    with pytest.raises(StoreDamaged, match="by fusefs rebuild"):
+        open_store()
+    assert segment(path, 2).exists()
 
 
 def test_a_torn_tail_is_cut_at_every_byte_of_the_last_record(
