@@ -77,7 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     """Do what `arguments` say; returns the exit code. Errors are one line on stderr."""
     try:
         _arm_failpoints()
-        code = app(args=list(arguments), prog_name="fusefs", standalone_mode=False)
+        code = app(
+            args=list(map(fsck.spelled, arguments)), prog_name="fusefs", standalone_mode=False
+        )
         sys.stdout.flush()
     except FusefsError as error:
         return _failed(str(error), error.exit_code)

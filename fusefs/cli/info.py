@@ -1,11 +1,14 @@
 """fusefs info: how one file is kept."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def info(
@@ -13,6 +16,10 @@ def info(
     inside: Annotated[
         str | None,
         typer.Argument(metavar="[INSIDE]", help="The path inside, when PATH is a store."),
+    ] = None,
+    block: Annotated[
+        int | None,
+        typer.Option("--block", metavar="N", help="Show which files need block N instead."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -22,14 +29,47 @@ def info(
     Example:
       fusefs info ~/mnt/docs/a.txt
       fusefs info /srv/store docs/a.txt
+      fusefs info --block 17 ~/mnt
     """
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve, resolve_inner
 
     target = resolve(path)
+    if block is not None:
+        _show_block(target.store, block, as_json)
+        return
     inner = target.inner or b"" if inside is None else resolve_inner(target, inside)
     with reach(target.store) as surface:
         record = surface.info(inner)
+    if as_json:
+        output.as_json(record)
+    else:
+        _show(record)
+
+
+def _show_block(store: "Path", number: int, as_json: bool) -> None:
+    from fusefs.cli.fsck import as_record, bring_up_to_date
+    from fusefs.errors import NoSuchPath
+    from fusefs.fsck.check import uses_of
+    from fusefs.store.format import segment_name
+
+    if not 0 < number < 1 << 64:
+        raise NoSuchPath(f"there is no block {number}")
+    bring_up_to_date(store)
+    found, uses = uses_of(store, number)
+    if found is None and not uses:
+        raise NoSuchPath(f"there is no block {number} in {store}, and no file needs it")
+    record: dict[str, Any] = {"block": number}
+    if found is not None:
+        record |= {
+            "segment": segment_name(found.segment),
+            "segment_offset": found.offset,
+            "stored": found.stored,
+            "length": found.length,
+            "references": found.refs,
+            "blake3": found.digest.hex(),
+        }
+    record["extents"] = [as_record(one) for one in uses]
     if as_json:
         output.as_json(record)
     else:

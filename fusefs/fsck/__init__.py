@@ -9,6 +9,7 @@
     contents    extents, references of blocks, link targets, extended attributes
     books       the index's own position, counters and sums
     segments    do the log's records and the blocks' places verify
+    selection   which blocks are read, and when a check ends early
     census      how many rows there are, their highest numbers, their sums
 
 Called by the CLI. Reads only; a mounted store is checked as it was when the check began: the index

@@ -1,6 +1,6 @@
 """The whole check, and its report."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,13 @@ from fusefs.fsck.census import Census
 from fusefs.fsck.contents import contents
 from fusefs.fsck.names import names
 from fusefs.fsck.problem import Places, Problem
-from fusefs.fsck.segments import Progress, blocks, list_segments, segments, users
+from fusefs.fsck.segments import Blocks, Progress, list_segments, segments, users
+from fusefs.fsck.selection import Guarded, Selection, Stopped
 from fusefs.fsck.tables import Tables
 from fusefs.fsck.trash import trash
 from fusefs.fsck.view import View, view
 from fusefs.model import keys
+from fusefs.model.block import Block
 from fusefs.store import identity
 from fusefs.store.collector import reading_segments
 
@@ -21,7 +23,10 @@ from fusefs.store.collector import reading_segments
 @dataclass(frozen=True)
 class Report:
     """What a check found. `replayed`: batches that the next mount will replay; `torn`: why the log
-    ends in bytes that it will cut off, which is a crash and no damage."""
+    ends in bytes that it will cut off, which is a crash and no damage. `blocks_checked`: of which
+    it was seen that their records are in place; `blocks_read`: their content as well.
+    `stopped`: in the middle of what the check ended before its end, or "".
+    """
 
     problems: tuple[Problem, ...]
     inodes: int
@@ -30,26 +35,44 @@ class Report:
     replayed: int
     torn: str
     data_was_read: bool
+    blocks_checked: int = 0
+    blocks_read: int = 0
+    stopped: str = ""
 
 
-def check(store: Path, read_data: bool, progress: Progress | None = None) -> Report:
+def check(
+    store: Path,
+    read_data: bool | Selection,
+    progress: Progress | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Report:
     """Check the store at `store`; it may be mounted, and nothing is changed.
 
-    Structure always; with `read_data` every block is read and hashed. `progress` is called with
-    (done, total) blocks. Raises NotAStore, FormatTooNew, StoreDamaged (no index to be read at all).
+    Structure always; with `read_data` every block is read and hashed, or those that it selects.
+    `progress` is called with (done, total) blocks. When `goes_on` says no, the check ends with what
+    it found so far. Raises NotAStore, FormatTooNew, StoreDamaged (no index to be read at all).
     """
     uuid = identity.read(store).uuid_bytes
     directory = store / "segments"
     with reading_segments(store), view(store) as rows:
-        tables, census = Tables(rows), Census()
-        places = Places(tables)
-        index = list(_index(rows, tables, places, census))
-        problems = [
-            *index,
-            *(totals_of(rows, census) if not index else ()),
-            *segments(directory, uuid, rows.replayed.end),
-            *blocks(directory, tables, places, read_data, progress),
-        ]
+        tables, census = Tables(Guarded(rows, goes_on)), Census()
+        unguarded = Tables(rows)  # to name what was found, also at the end of the time
+        places = Places(unguarded)
+        blocks = Blocks(directory, tables, Selection.of(read_data), progress, goes_on)
+        problems: list[Problem] = []
+        doing = ""
+        try:
+            doing = "names, files and trash"
+            for problem in _index(rows, tables, places, census, problems):
+                problems.append(problem)
+            doing = "segments"
+            problems.extend(segments(directory, uuid, rows.replayed.end, goes_on))
+            doing = "blocks"
+            blocks.check()
+            doing = ""
+        except Stopped:
+            pass
+        problems.extend(users(unguarded, places, blocks.bad))
         return Report(
             problems=tuple(problems),
             inodes=census.rows[keys.INODE],
@@ -57,8 +80,38 @@ def check(store: Path, read_data: bool, progress: Progress | None = None) -> Rep
             segments=len(list_segments(directory)),
             replayed=rows.replayed.batches,
             torn=rows.replayed.cut_why if rows.is_torn() else "",
-            data_was_read=read_data,
+            data_was_read=bool(read_data),
+            blocks_checked=blocks.checked,
+            blocks_read=blocks.read,
+            stopped=doing,
         )
+
+
+@dataclass(frozen=True)
+class Use:
+    """A range of a file that needs a block: bytes `skip` to `skip` + `length` of that."""
+
+    path: str
+    inode: int
+    offset: int
+    length: int
+    skip: int
+
+
+def uses_of(store: Path, number: int) -> tuple[Block | None, tuple[Use, ...]]:
+    """The row of a block, None if there is none or it does not decode, and what needs the block.
+
+    Raises as `check`.
+    """
+    with view(store) as rows:
+        tables = Tables(rows)
+        places = Places(tables)
+        found = tuple(
+            Use(places.path(ino), ino, one.offset, one.length, one.skip)
+            for ino, one in tables.extents()
+            if one is not None and one.block == number
+        )
+        return tables.block(number), found
 
 
 def users_of(store: Path, bad: dict[int, str]) -> tuple[Problem, ...]:
@@ -70,10 +123,14 @@ def users_of(store: Path, bad: dict[int, str]) -> tuple[Problem, ...]:
         return tuple(users(tables, Places(tables), bad))
 
 
-def _index(rows: View, tables: Tables, places: Places, census: Census) -> Iterator[Problem]:
+def _index(
+    rows: View, tables: Tables, places: Places, census: Census, found: list[Problem]
+) -> Iterator[Problem]:
     for key, why in tables.malformed(census):
         yield Problem("row", places.of_row(key), why)
     yield from books(rows, census)
     yield from names(tables, places)
     yield from trash(tables, places)
     yield from contents(tables, places)
+    if not found:
+        yield from totals_of(rows, census)

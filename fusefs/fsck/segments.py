@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusefs.fsck.problem import Places, Problem
+from fusefs.fsck.selection import Selection, Stopped
 from fusefs.fsck.tables import Tables
 from fusefs.model.block import Block, leaf_hashes
 from fusefs.store import format, recovery
@@ -23,12 +24,16 @@ def list_segments(directory: Path) -> list[int]:
         return []
 
 
-def segments(directory: Path, uuid: bytes, end: Position) -> Iterator[Problem]:
+def segments(
+    directory: Path, uuid: bytes, end: Position, goes_on: Callable[[], bool]
+) -> Iterator[Problem]:
     """Headers, records and seals of all segments up to `end`, where the log ends.
 
-    Contents of blocks are not read.
+    Contents of blocks are not read. Raises Stopped when `goes_on` says no.
     """
     for number in list_segments(directory):
+        if not goes_on():
+            raise Stopped
         if number > end.segment:
             return
         path = directory / format.segment_name(number)
@@ -83,33 +88,56 @@ def _is_seal_of(seen: list[format.SealedBlock], body: memoryview) -> bool:
         return False
 
 
-def blocks(
-    directory: Path, tables: Tables, places: Places, read_data: bool, progress: Progress | None
-) -> Iterator[Problem]:
-    """Whether each block's record stands where its row says; with `read_data`, its content too.
+class Blocks:
+    """Whether each block's record stands where its row says; of those selected, its content too.
 
-    Problems name the files that need the block.
+    `bad`: why, by number. `checked`, `read`: how many were looked at so far, and read.
     """
-    total = sum(1 for _ in tables.blocks()) if progress else 0
-    bad: dict[int, str] = {}
-    opened, file = -1, -1
-    try:
-        for count, (number, block) in enumerate(tables.blocks()):
-            if block is None:
-                bad[number] = "its row does not decode"
-                continue
-            if block.segment != opened:
-                if file >= 0:
-                    os.close(file)
-                opened, file = block.segment, _open(directory, block.segment)
-            if why := _check(file, number, block, read_data):
-                bad[number] = f"{why} (segment {format.segment_name(block.segment)})"
-            if progress and count % 64 == 0:
-                progress(count, total)
-    finally:
-        if file >= 0:
-            os.close(file)
-    yield from users(tables, places, bad)
+
+    def __init__(
+        self,
+        directory: Path,
+        tables: Tables,
+        selection: Selection,
+        progress: Progress | None,
+        goes_on: Callable[[], bool],
+    ) -> None:
+        self._directory = directory
+        self._tables = tables
+        self._selection = selection
+        self._progress = progress
+        self._goes_on = goes_on
+        self.bad: dict[int, str] = {}
+        self.checked = self.read = 0
+
+    def check(self) -> None:
+        """Look at all of them. Raises Stopped."""
+        total = sum(1 for _ in self._tables.blocks()) if self._progress else 0
+        opened, file = -1, -1
+        try:
+            for number, block in self._tables.blocks():
+                if not self._goes_on():
+                    raise Stopped
+                if block is None:
+                    self.bad[number] = "its row does not decode"
+                    continue
+                if block.segment != opened:
+                    if file >= 0:
+                        os.close(file)
+                    opened, file = block.segment, _open(self._directory, block.segment)
+                self._check(file, number, block)
+                if self._progress and self.checked % 64 == 0:
+                    self._progress(self.checked, total)
+        finally:
+            if file >= 0:
+                os.close(file)
+
+    def _check(self, file: int, number: int, block: Block) -> None:
+        is_read = self._selection.takes(number)
+        if why := _check(file, number, block, is_read):
+            self.bad[number] = f"{why} (segment {format.segment_name(block.segment)})"
+        self.checked += 1
+        self.read += is_read
 
 
 def _open(directory: Path, number: int) -> int:

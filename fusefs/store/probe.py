@@ -30,6 +30,7 @@ def probe(index: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         errors="replace",
+        process_group=0,  # Ctrl-C is the parent's, and no damage
         check=False,
     )
     if done.returncode:

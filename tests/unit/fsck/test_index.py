@@ -105,6 +105,9 @@ def test_a_sound_store_ends_with_0(sample: Sample, capsys: pytest.CaptureFixture
         "replayed": 0,
         "torn": "",
         "data_was_read": True,
+        "blocks_checked": 5,
+        "blocks_read": 5,
+        "stopped": "",
     }
 
 

@@ -13,6 +13,7 @@ import fusefs
 from fusefs.fsck import check as check_module
 from fusefs.fsck import view as view_module
 from fusefs.fsck.check import check
+from fusefs.fsck.segments import Blocks
 from tests.unit.fsck.sample import Sample
 
 Order = Callable[..., None]
@@ -79,10 +80,13 @@ def test_a_checkpoint_between_the_index_and_the_log(
     assert (report.problems, report.torn) == ((), "")
 
 
-@pytest.mark.parametrize("step", ["view", "names", "contents", "segments", "blocks"])
+@pytest.mark.parametrize("step", ["view", "names", "contents", "segments", "Blocks.check", "users"])
 def test_writes_between_the_steps(sample: Sample, order: Order, before: Any, step: str) -> None:
     order("write")
-    before(check_module, step, lambda: order("write", "checkpoint", "write", "seal", "write"))
+    where = Blocks if step == "Blocks.check" else check_module
+    before(
+        where, step.split(".")[-1], lambda: order("write", "checkpoint", "write", "seal", "write")
+    )
     report = check(sample.path, True)
     assert (report.problems, report.torn) == ((), "")
 
