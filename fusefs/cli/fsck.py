@@ -16,6 +16,8 @@ from fusefs.cli.progress import bar
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fusefs.fsck.selection import Selection
+
 
 #: What the command line says as ``--read-data=PART``: an option with or without a value is nothing
 #: that the parser knows.
@@ -45,12 +47,25 @@ def fsck(
         float | None,
         typer.Option("--time", metavar="SECONDS", min=0, help="End after so long, and say where."),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Repair what can be; the store must not be mounted.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="With --repair: only say what would be done.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Known damage is a problem as well.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a store; it may stay mounted and in use. Changes nothing.
+    """Check a store; it may stay mounted and in use. Changes nothing without --repair.
 
     Every problem is named. The exit code is 40 if there are any. Ctrl-C ends the check with what
     it found so far.
+
+    A repair corrects counts and listings, names in /lost+found what has no name, and marks bytes
+    that are lost: reading them is an error until they are overwritten. Add --read-data to have
+    all content looked at. The check is made again afterwards.
 
     \b
     Example:
@@ -58,15 +73,22 @@ def fsck(
       fusefs fsck --read-data ~/mnt
       fusefs fsck --read-data=3/7 ~/mnt      # one part a day: all in a week
       fusefs fsck --read-data=5% --time 600 ~/mnt
+      fusefs fsck --repair --dry-run --read-data /srv/store
     """
     from fusefs.daemon.target import resolve
-    from fusefs.errors import DamageFound
+    from fusefs.errors import DamageFound, UsageError
     from fusefs.fsck.check import check
     from fusefs.fsck.selection import Selection
 
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     selection = Selection.parse(part, seed) if part is not None else Selection.of(read_data)
     store = resolve(target).store
+    if dry_run and not repair:
+        raise UsageError("--dry-run says what a repair would do: give --repair as well")
+    done = _repair(store, selection, dry_run) if repair else []
+    if dry_run:
+        _show_repairs(done, as_json)
+        return
     end_s = math.inf if time_s is None else time.monotonic() + time_s
     interrupted = threading.Event()
     with at_interrupt(interrupted.set):
@@ -81,12 +103,37 @@ def fsck(
         record = as_record(report)
         if selection.percent < 100 and part is not None:
             record["seed"] = seed
+        if repair:
+            record["repairs"] = done
         if as_json:
             output.as_json(record)
         else:
             _show(record)
-        if report.problems:
-            raise DamageFound(f"{store} has {len(report.problems)} problems, named above")
+        if report.problems or (strict and report.known):
+            count = len(report.problems) + (len(report.known) if strict else 0)
+            raise DamageFound(f"{store} has {count} problems, named above")
+
+
+def _repair(store: "Path", selection: "Selection", dry_run: bool) -> list[str]:
+    """Repair, or plan it; returns what was or would be done, a line each."""
+    from fusefs.base.clock import SystemClock
+    from fusefs.fsck.repair import repair
+    from fusefs.store.format import segment_name
+
+    with bar("looking for what to repair") as progress:
+        plan = repair(store, selection, SystemClock(), is_dry=dry_run, progress=progress)
+    aside = (f"segment: {segment_name(n)}: emptied and put aside in cut" for n in plan.segments)
+    return [*map(str, plan.repairs), *aside, *map(str, plan.last)]
+
+
+def _show_repairs(done: list[str], as_json: bool) -> None:
+    if as_json:
+        output.as_json({"repairs": done})
+        return
+    for one in done:
+        output.line(output.printable(f"would repair {one}"))
+    if not done:
+        output.line("nothing is to be repaired")
 
 
 def bring_up_to_date(store: "Path") -> None:
@@ -120,11 +167,14 @@ def as_record(report: Any) -> dict[str, Any]:
 
 
 def _show(record: dict[str, Any]) -> None:
-    problems = record.pop("problems")
-    for problem in problems:
+    for one in record.pop("repairs", ()):
+        output.line(output.printable(f"repaired {one}"))
+    problems, known = record.pop("problems"), record.pop("known")
+    for problem in (*problems, *known):
         where, message = str(problem.get("where", "")), str(problem.get("message", ""))
         output.line(output.printable(f"{problem.get('kind')}: {where}: {message}"))
     stopped = record.pop("stopped")
-    output.record({**record, "problems": len(problems)})
+    counts = {"problems": len(problems)} | ({"known": len(known)} if known else {})
+    output.record(record | counts)
     if stopped:
         output.line(f"ended before it was done, in the check of {stopped}")

@@ -14,7 +14,7 @@ from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
 from fusefs.model.block import ZSTD, Block
-from fusefs.model.extent import HOLE
+from fusefs.model.extent import DAMAGED, HOLE
 from fusefs.model.inode import IN_TRASH, Inode
 from fusefs.store import format
 
@@ -135,6 +135,8 @@ class Service:
         shown: Record = {"offset": one.offset, "length": one.length}
         if one.block == HOLE:
             return {**shown, "hole": True}
+        if one.block == DAMAGED:
+            return {**shown, "damaged": True}
         row = self._filesystem.store.get(keys.block(one.block))
         if row is None:
             return {**shown, "block": one.block, "missing": True}

@@ -109,14 +109,12 @@ class Extents:
             if before.get(offset) != one:
                 act.put(keys.extent(inode.ino, offset), extent.pack(one))
         references: Counter[int] = Counter()
-        for one in new:
-            if one.block != HOLE:
-                references[one.block] += 1
-                inode.blocks_bytes += one.length
-        for one in old:
-            if one.block != HOLE:
-                references[one.block] -= 1
-                inode.blocks_bytes -= one.length
+        for several, sign in ((new, 1), (old, -1)):
+            for one in several:
+                if one.block != HOLE:
+                    inode.blocks_bytes += sign * one.length
+                if one.has_block:
+                    references[one.block] += sign
         for number, change in references.items():
             if change:
                 self._store.change_refs(act, number, change)

@@ -9,10 +9,10 @@ from errno import EBADF, EFBIG, EPERM
 
 import trio
 
-from fusefs.errors import FusefsError, Refused
+from fusefs.errors import FusefsError, Refused, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.files.waiting import Waiting
-from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
+from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import Inode
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
@@ -256,10 +256,15 @@ class Files:
             self._read_ahead(file, end)
         file.next_read = end
         is_plain = not file.waiting or not file.waiting.touches(offset, end)
-        if is_plain and len(found) == 1 and stored_end == end and found[0].block != HOLE:
+        if is_plain and len(found) == 1 and stored_end == end and found[0].has_block:
             return await self._part(found[0].part(offset, end))
         result = bytearray(end - offset)
         for one in found:
+            if one.block == DAMAGED:
+                raise StoreDamaged(
+                    f"bytes {one.offset} to {one.end} of inode {inode.ino} are lost: a repair"
+                    " found it so"
+                )
             if one.block != HOLE:
                 part = one.part(offset, stored_end)
                 start = part.offset - offset
@@ -296,6 +301,6 @@ class Files:
             return
         if start < stop:
             for one in self.extents.covering(file.inode.ino, start, stop):
-                if one.block != HOLE:
+                if one.has_block:
                     self._store.prefetch(one.block)
             file.prefetched = stop

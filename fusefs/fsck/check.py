@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusefs.fsck.books import books, totals_of
 from fusefs.fsck.census import Census
-from fusefs.fsck.contents import contents
+from fusefs.fsck.contents import contents, known_damage
 from fusefs.fsck.names import names
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.segments import Blocks, Progress, list_segments, segments, users
@@ -25,6 +25,7 @@ class Report:
     """What a check found. `replayed`: batches that the next mount will replay; `torn`: why the log
     ends in bytes that it will cut off, which is a crash and no damage. `blocks_checked`: of which
     it was seen that their records are in place; `blocks_read`: their content as well.
+    `known`: what earlier repairs have marked as lost, which is no problem to be found again.
     `stopped`: in the middle of what the check ended before its end, or "".
     """
 
@@ -37,6 +38,7 @@ class Report:
     data_was_read: bool
     blocks_checked: int = 0
     blocks_read: int = 0
+    known: tuple[Problem, ...] = ()
     stopped: str = ""
 
 
@@ -60,6 +62,7 @@ def check(
         places = Places(unguarded)
         blocks = Blocks(directory, tables, Selection.of(read_data), progress, goes_on)
         problems: list[Problem] = []
+        known: list[Problem] = []
         doing = ""
         try:
             doing = "names, files and trash"
@@ -69,6 +72,8 @@ def check(
             problems.extend(segments(directory, uuid, rows.replayed.end, goes_on))
             doing = "blocks"
             blocks.check()
+            doing = "known damage"
+            known.extend(known_damage(tables, places))
             doing = ""
         except Stopped:
             pass
@@ -83,6 +88,7 @@ def check(
             data_was_read=bool(read_data),
             blocks_checked=blocks.checked,
             blocks_read=blocks.read,
+            known=tuple(known),
             stopped=doing,
         )
 

@@ -7,7 +7,7 @@ from fusefs.base.counts import Counts
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.tables import Tables
 from fusefs.model import keys
-from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
+from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import HAS_XATTR, Inode
 
 
@@ -50,6 +50,8 @@ class _Map:
         if one.block == HOLE:
             return
         self._data_bytes += one.length
+        if not one.has_block:
+            return
         if one.offset // BLOCK_SIZE != (one.end - 1) // BLOCK_SIZE:
             yield f"the extent at byte {one.offset} crosses a multiple of 1 MiB"
         block = self._tables.block(one.block)
@@ -81,10 +83,18 @@ def _extents(tables: Tables, places: Places, references: Counts) -> Iterator[Pro
             current = _Map(tables, ino)
             yield from named(ino, current.begin())
         yield from named(ino, current.take(one))
-        if one is not None and one.block != HOLE:
+        if one is not None and one.has_block:
             references.add(one.block)
     if current is not None:
         yield from named(current.ino, current.end())
+
+
+def known_damage(tables: Tables, places: Places) -> Iterator[Problem]:
+    """What a repair has marked as lost, and nobody has overwritten since."""
+    for ino, one in tables.extents():
+        if one is not None and one.block == DAMAGED:
+            message = f"bytes {one.offset} to {one.end} are lost, as a repair found"
+            yield Problem("damaged", places.path(ino), message)
 
 
 def _files(tables: Tables, places: Places) -> Iterator[Problem]:

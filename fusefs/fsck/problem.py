@@ -28,6 +28,7 @@ class Problem:
         totals       sums of files, bytes, blocks are not those of the rows
         log          is shorter than the index, or cannot be replayed
         segment      a record does not verify
+        damaged      bytes are lost, and marked so by a repair
         content      a block is not where it should be, or not what it was
     """
 

@@ -18,7 +18,7 @@ from fusefs.model.batch import RemovalBatch
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, RAW, Block
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import FINAL, Entry
-from fusefs.model.extent import BLOCK_SIZE, HOLE, Extent
+from fusefs.model.extent import BLOCK_SIZE, Extent
 from fusefs.model.inode import Inode
 from fusefs.model.job import Job
 from fusefs.store import format
@@ -72,6 +72,10 @@ class Tables:
     def block(self, number: int) -> Block | None:
         block: Block | None = self._value(keys.block(number))
         return block
+
+    def extent(self, key: bytes) -> Extent | None:
+        one: Extent | None = self._value(key)
+        return one
 
     def entry(self, number: int) -> Entry | None:
         one: Entry | None = self._value(keys.entry(number))
@@ -241,8 +245,8 @@ def _extent(key: bytes, row: bytes) -> Extent:
     one = extent.unpack(keys.second(key), row)
     if not 0 < one.length <= _NUMBER_MAX - one.offset:
         raise ValueError(f"it has {one.length} bytes")
-    if one.block == HOLE and one.skip:
-        raise ValueError("it is a hole, and skips a part of one")
+    if one.skip and not one.has_block:
+        raise ValueError("it has no block, and skips a part of one")
     return one
 
 

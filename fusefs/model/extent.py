@@ -1,7 +1,8 @@
 """Extents: which bytes of which block stand in which range of a file.
 
 The extents of a file cover [0, stored size) exactly, without gap or overlap. A hole is an extent
-of block 0. So a missing row is damage, and never reads as zeros.
+of block 0. So a missing row is damage, and never reads as zeros. What a repair could not save is an
+extent of the block DAMAGED: it reads as an error until it is overwritten.
 """
 
 from struct import Struct
@@ -12,6 +13,9 @@ BLOCK_SIZE = 1 << 20
 
 #: Block number of a hole.
 HOLE = 0
+#: Block number of bytes that are known to be lost. There is no such block, nor references to it; as
+#: the bytes were data they count as such, but the extent may be of any length.
+DAMAGED = (1 << 64) - 1
 
 _ROW = Struct("<QQI")
 
@@ -28,10 +32,15 @@ class Extent(NamedTuple):
     def end(self) -> int:
         return self.offset + self.length
 
+    @property
+    def has_block(self) -> bool:
+        """Whether a block holds its bytes: it is neither a hole nor known damage."""
+        return self.block != HOLE and self.block != DAMAGED
+
     def part(self, start: int, end: int) -> "Extent":
         """The part of it in [start, end), which must not be empty."""
         first, last = max(self.offset, start), min(self.end, end)
-        skip = self.skip + (first - self.offset) if self.block else 0
+        skip = self.skip + (first - self.offset) if self.has_block else 0
         return Extent(first, last - first, self.block, skip)
 
 

@@ -35,7 +35,6 @@ from fusefs.base.counts import Counts
 from fusefs.errors import DiskFull, StoreDamaged, StoreError
 from fusefs.model import extent, keys
 from fusefs.model.block import Block
-from fusefs.model.extent import HOLE
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
 from fusefs.store.format import Record
@@ -483,8 +482,8 @@ def _references(index: Index) -> Counts:
     references = Counts()
     for _, row in index.scan(keys.EXTENT):
         with suppress(struct.error):
-            if (number := extent.unpack(0, row).block) != HOLE:
-                references.add(number)
+            if (one := extent.unpack(0, row)).has_block:
+                references.add(one.block)
     return references
 
 

@@ -104,6 +104,7 @@ class Store:
         self.get = self._index.get
         self._checkpoint = self._read_position()
         self._require_log()
+        self.usage: Usage
         self._read_books()
         self.replay = self._replay()
         sizes = segment_sizes(self._segments)
@@ -477,6 +478,35 @@ class Store:
         self._files.pop(number, None)
         self._log.forget(number)
         self.usage.forget(number)
+
+    def set_aside(self, number: int) -> None:
+        """Take a damaged segment out of the log and lay it into STORE/cut: a checkpoint knows that
+        nothing in it is of use, and the snapshot what its acts did.
+
+        Raises StoreError.
+        """
+        name = format.segment_name(number)
+        try:
+            (self.path / "cut").mkdir(mode=0o700, exist_ok=True)
+            (self._segments / name).rename(self.path / "cut" / f"{name}-damaged")
+            durable.sync_directory(self.path / "cut")
+            durable.sync_directory(self._segments)
+        except OSError as error:
+            raise StoreError(f"{self._segments / name}: {error.strerror}") from error
+        self.forget_segment(number)
+
+    def recount(self) -> None:
+        """Count totals and usage again, and raise the counters to the highest numbers there are;
+        the next checkpoint keeps that."""
+        totals = Totals()
+        for key, row in self.scan(b""):
+            self.counters.take(key)
+            if key[:1] in (keys.ENTRY, keys.HISTORY):  # their numbers were cookies
+                self.counters.cookie = max(self.counters.cookie, keys.number(key))
+            if key[:1] in COUNTED:
+                totals.account(key, None, row)
+        self.totals = totals
+        self.usage = self.usage.renewed(self.scan(keys.BLOCK))
 
     # -- looking
 

@@ -8,7 +8,9 @@ batch the row that says where it lies. A collection writes these again too. They
 segment of many small blocks would look as if there were something to gain, whatever was collected.
 """
 
+import struct
 from collections.abc import Container, Iterable
+from contextlib import suppress
 
 from fusefs.model import keys
 from fusefs.model.block import Block
@@ -46,6 +48,17 @@ class Usage:
             live = int.from_bytes(book, "big", signed=True)
             self._live[int(key[len(BOOKS) :], 16)] = live
             self.total_bytes += live
+
+    def renewed(self, blocks: Iterable[tuple[bytes, bytes]]) -> "Usage":
+        """Counted again from all rows of blocks; the next checkpoint puts it in place of this."""
+        new = Usage()
+        new._live = dict.fromkeys(self._live, 0)
+        for _, row in blocks:
+            with suppress(struct.error):
+                new.account(None, row)
+        new._changed.update(new._live)
+        new.changes = self.changes + 1
+        return new
 
     def is_same_as(self, other: "Usage") -> bool:
         """Whether both say the same of every segment."""

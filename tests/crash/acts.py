@@ -4,6 +4,7 @@
     python -m tests.crash.acts STORE PLAN -    only open it: the plan strikes during recovery
     python -m tests.crash.acts STORE PLAN gc   give back space, as a mount does
     python -m tests.crash.acts STORE PLAN rebuild    make the index anew
+    python -m tests.crash.acts STORE PLAN repair     repair what is damaged
 
 `PLAN` is one of fusefs.base.failpoints. Each act changes one path and is the same in every run, so
 the test knows from the number of acts said what the victim was promised.
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fusefs.base import failpoints
+from fusefs.fsck.repair import repair
+from fusefs.fsck.selection import Selection
 from fusefs.model.job import Selector
 from fusefs.store import rebuild
 from fusefs.store.margins import DEFAULT
@@ -167,6 +170,9 @@ def main() -> None:
     if other == ["rebuild"]:
         with rebuild.alone(Path(store)):
             rebuild.apply(rebuild.plan(Path(store)))
+        return
+    if other == ["repair"]:
+        repair(Path(store), Selection.of(True), ManualClock())
         return
     fs = InProcess(Path(store), ManualClock())
     if other:

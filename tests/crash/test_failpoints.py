@@ -12,6 +12,7 @@ import pytest
 
 from fusefs.config.options import StoreOptions
 from fusefs.errors import StoreDamaged
+from fusefs.fsck.check import check
 from fusefs.store.store import Store
 from tests.crash.acts import COUNT, Contents, acts, content
 from tests.unit import invariants
@@ -64,6 +65,15 @@ REBUILDING = {
     "rebuild.made": (1,),
     "rebuild.set_aside": (1,),
     "rebuild.placed": (1,),
+}
+#: Where they die while they repair.
+REPAIRING = {
+    "repair.act": (1, 3),
+    "repair.moved": (1, 3),
+    "log.append": (1, 5),
+    "checkpoint.committed": (1,),
+    "collect.snapshot": (1,),
+    "repair.set_aside": (1, 2),
 }
 
 
@@ -120,7 +130,8 @@ def store(tmp_path: Path) -> Path:
 def test_every_failpoint_of_the_source_is_tried() -> None:
     source = "".join(path.read_text() for path in (ROOT / "fusefs").rglob("*.py"))
     names = set(re.findall(r"failpoints\.hit\(\"([\w.]+)\"\)", source))
-    assert names == ACTING.keys() | RECOVERING.keys() | REBUILDING.keys()
+    tried = ACTING.keys() | RECOVERING.keys() | REBUILDING.keys() | REPAIRING.keys()
+    assert names == tried
     assert source.count("failpoints.hit(") == len(re.findall(r"failpoints\.hit\(\"", source))
 
 
@@ -255,3 +266,43 @@ def test_a_rebuild_that_is_killed_leaves_the_old_index_or_says_so(
         invariants.check(other.store)
         other.store.abandon()
     one.close()
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with damaged blocks in two segments."""
+    path = tmp_path_factory.mktemp("damaged") / "store"
+    fs = InProcess(path, ManualClock())
+    fs.mkdir(b"dir")
+    for number in range(12):
+        fs.write(b"dir/%d" % number, content(number + 1))
+        if number % 4 == 3:
+            fs.store.seal()
+    fs.close()
+    for number in (1, 3):
+        file = path / "segments" / f"{number:016x}"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("name", "count"), pairs(REPAIRING))
+def test_a_repair_that_is_killed_is_ended_by_the_next(
+    damaged: Path, tmp_path: Path, name: str, count: int
+) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    shutil.copytree(damaged, undisturbed)
+    shutil.copytree(damaged, killed)
+    assert len(check(damaged, True).problems) == 2
+    assert run(undisturbed, "", "repair")[0] == 0
+    code, _ = run(killed, f"{name}={count}:kill", "repair")
+    assert code == -signal.SIGKILL, "the failpoint was not hit"
+    assert run(killed, "", "repair")[0] == 0
+    one, other = check(undisturbed, True), check(killed, True)
+    assert one.problems == other.problems == ()
+    assert one.known == other.known
+    assert len(one.known) == 2
+    fs = InProcess(killed, ManualClock())
+    invariants.check(fs.store)
+    fs.close()

@@ -16,7 +16,7 @@ import msgspec
 from fusefs.model import batch, dirent, entry, extent, job, keys
 from fusefs.model.block import Block
 from fusefs.model.entry import FINAL, State
-from fusefs.model.extent import BLOCK_SIZE, HOLE
+from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE
 from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Position
 from fusefs.store.recovery import list_segments, replay, segment_sizes
@@ -393,6 +393,10 @@ class _Checker:
             if one.block == HOLE:
                 if one.skip:
                     yield f"hole {one} has a skip"
+                continue
+            if one.block == DAMAGED:
+                if one.skip:
+                    yield f"damage {one} has a skip"
                 continue
             references[one.block] += 1
             block = blocks.get(one.block)

@@ -244,8 +244,9 @@ def test_many_transactions_make_the_same(
 
 def test_numbers_are_never_given_out_twice(path: Path) -> None:
     fs = opened(path)
-    fs.write(b"gone", b"1")
-    fs.unlink(b"gone")
+    for name in (b"gone", b"gone as well"):
+        fs.write(name, name)
+        fs.unlink(name)
     for entry in list(fs.trash.entries()):
         fs.unlink(fs.trash.path_in_trash(entry))
     while fs.reap():
