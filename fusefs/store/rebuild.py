@@ -43,10 +43,9 @@ from fusefs.store.log import Position
 from fusefs.store.probe import probe
 from fusefs.store.recovery import list_segments, make_durable, segment_sizes
 from fusefs.store.salvage import LOSSES, Damage, Kind, holds_batch, read_past
-from fusefs.store.store import OLD_INDEX, Counters
+from fusefs.store.store import NEW_INDEX, OLD_INDEX, Counters
 from fusefs.store.usage import BOOKS, Usage
 
-NEW_INDEX = "index.new"
 #: Told (done, total): bytes of the log in a plan, batches when it is applied.
 Progress = Callable[[int, int], None]
 #: Batches, and bytes of them, that one transaction takes.
@@ -264,8 +263,8 @@ class _Reader:
         self.end = max(self.end, end)
 
     def _tell(self, size: int) -> None:
-        self._done += size
-        if self._progress:
+        before, self._done = self._done, self._done + size
+        if self._progress and before >> 20 != self._done >> 20:
             self._progress(self._done, self.total_bytes)
 
 
@@ -312,8 +311,12 @@ def apply(wanted: Plan, *, accept_loss: bool = False, progress: Progress | None 
         durable.sync_directory(made)
         old = _put_in_place(wanted.store)
     except OSError as error:
+        shutil.rmtree(made, ignore_errors=True)
         kind = DiskFull if error.errno in DiskFull.errnos else StoreError
         raise kind(f"{made}: {error.strerror}") from error
+    except StoreError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     return Rebuilt(done.rows, tuple(map(keys.number, done.corrections)), tuple(done.damaged), old)
 
 
@@ -321,13 +324,18 @@ def _put_in_place(store: Path) -> Path | None:
     """An index that was put aside before is kept, until a mount has shown that the new one does:
     what stands in its place now was made by a rebuild as well."""
     index, old = store / "index", store / OLD_INDEX
-    if index.exists():
-        if old.exists():
-            shutil.rmtree(index)
-        else:
-            index.rename(old)
-    failpoints.hit("rebuild.set_aside")
-    (store / NEW_INDEX).rename(index)
+    is_kept = index.exists() and not old.exists()
+    if is_kept:
+        index.rename(old)
+    elif index.exists():
+        shutil.rmtree(index)
+    try:
+        failpoints.hit("rebuild.set_aside")
+        (store / NEW_INDEX).rename(index)
+    except OSError:
+        if is_kept:
+            old.rename(index)
+        raise
     durable.sync_directory(store)
     failpoints.hit("rebuild.placed")
     return old if old.exists() else None

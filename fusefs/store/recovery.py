@@ -69,7 +69,8 @@ def replay(
     if numbers != list(expected):
         missing = min(set(expected) - set(numbers))
         raise StoreDamaged(
-            f"{directory / format.segment_name(missing)} is missing: the log cannot be replayed"
+            f"{directory / format.segment_name(missing)} is missing: the log cannot be replayed;"
+            " fusefs rebuild --dry-run says what can be made of the rest"
         )
     batches = blocks = lost = 0
     end = start

@@ -42,8 +42,8 @@ CHECKPOINT_BATCHES = 1000
 CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
-#: Where a rebuild leaves the index that it has replaced.
-OLD_INDEX = "index.old"
+#: Where a rebuild makes an index, and where it leaves the one that it has replaced.
+NEW_INDEX, OLD_INDEX = "index.new", "index.old"
 _OPEN_SEGMENTS = 64
 _Book = TypeVar("_Book")
 _CACHE_BYTES = 16 << 20
@@ -470,8 +470,9 @@ class Store:
         failpoints.hit("collect.snapshot")
 
     def forget_old_index(self) -> None:
-        """What a rebuild has put aside is not needed any more."""
-        shutil.rmtree(self.path / OLD_INDEX, ignore_errors=True)
+        """What a rebuild has put aside is not needed any more, nor what one has left half made."""
+        for name in (OLD_INDEX, NEW_INDEX):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def forget_segment(self, number: int) -> None:
         """The segment's file was deleted."""

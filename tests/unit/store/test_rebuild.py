@@ -533,7 +533,9 @@ def test_a_segment_of_another_store_is_refused(path: Path, made: Contents, tmp_p
 # -- what may go wrong on the way
 
 
-@pytest.mark.parametrize("name", ["rebuild.begun", "rebuild.batch", "rebuild.made"])
+@pytest.mark.parametrize(
+    "name", ["rebuild.begun", "rebuild.batch", "rebuild.made", "rebuild.set_aside"]
+)
 def test_a_full_disk_leaves_the_old_index_and_can_be_repeated(
     path: Path, made: Contents, name: str
 ) -> None:
@@ -544,6 +546,8 @@ def test_a_full_disk_leaves_the_old_index_and_can_be_repeated(
     assert failpoints.hits()[name] == 1
     failpoints.disarm()
     assert (path / "index" / "data.mdb").read_bytes() == before
+    assert not (path / "index.new").exists()
+    assert not (path / OLD).exists()
     make(path)
     check_whole(path, made)
 
@@ -576,5 +580,7 @@ def test_the_index_that_was_there_first_is_the_one_that_is_kept(path: Path, made
         assert (path / OLD / "data.mdb").read_bytes() == before
     Store.open(path, clock=ManualClock()).abandon()
     assert (path / OLD).exists()
+    (path / "index.new").mkdir()  # of one that was killed
     opened(path).close()
     assert not (path / OLD).exists()
+    assert not (path / "index.new").exists()
