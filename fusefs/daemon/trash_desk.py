@@ -150,7 +150,8 @@ class TrashDesk:
             for parent, name in restorer.appeared:
                 filesystem.forget_name(parent, name)
         await filesystem.flush()
-        filesystem.events.publish("restore", uid=uid, paths=len(restorer.restored))
+        if restorer.restored:
+            filesystem.events.publish("restore", uid=uid, paths=len(restorer.restored))
         return {
             "restored": ["/" + os.fsdecode(path) for path in restorer.restored],
             "failed": [
@@ -200,7 +201,7 @@ class TrashDesk:
             else:
                 self._change_rule(inode, arguments)
             await self._filesystem.flush()
-            self._filesystem.events.publish("policy", path=arguments.path, uid=uid)
+            self._filesystem.events.publish("policy", path=b"/" + arguments.path, uid=uid)
         retention = self._trash.retention
         above = self._tree.inode(inode.parent or ROOT_INO)
         keeping = retention.at(inode, above) if inode.is_dir else None

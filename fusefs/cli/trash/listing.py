@@ -11,7 +11,7 @@ from fusefs.cli.arguments import Json, Target
 _COLUMNS = (
     output.Column("ID", right=True),
     output.Column("DELETED (UTC)"),
-    output.Column("PURGED"),
+    output.Column("EXPIRES"),
     output.Column("SIZE", right=True),
     output.Column("KIND"),
     output.Column("BY"),
