@@ -37,6 +37,8 @@ class Index:
     Where `path` is a file and not a directory it is a copy of an index, which nobody writes to.
     """
 
+    _is_open = False
+
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._read_only = read_only
@@ -56,6 +58,7 @@ class Index:
         if not read_only:
             self._grow_when_half_full()  # LMDB opens a larger one with no room to spare
         self._begin()
+        self._is_open = True
 
     @classmethod
     def create(cls, path: Path) -> None:
@@ -228,8 +231,16 @@ class Index:
 
     def close(self) -> None:
         """Close without a checkpoint."""
-        self._transaction.abort()
-        self._environment.close()
+        if self._is_open:
+            self._is_open = False
+            self._transaction.abort()
+            self._environment.close()
+
+    def __del__(self) -> None:
+        # Dropped in a cycle, LMDB's objects would be freed in any order. An environment that goes
+        # before its transaction unmaps a mutex that this thread holds, and the next one that it
+        # unlocks ends the process.
+        self.close()
 
 
 class Snapshot:

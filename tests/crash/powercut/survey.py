@@ -24,7 +24,7 @@ from fusefs.model.inode import ROOT_INO
 from fusefs.store.log import Position
 from fusefs.store.margins import DEFAULT
 from fusefs.store.recovery import list_segments
-from fusefs.store.store import SNAPSHOT
+from fusefs.store.snapshot import NAME as SNAPSHOT
 from tests.crash.powercut import promises
 from tests.crash.powercut.writers import Job
 from tests.unit import invariants
