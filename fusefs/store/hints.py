@@ -21,6 +21,8 @@ _REFILL_STEP = 2000
 class Hints:
     """STORE/hints. `needs_refill` says that it was thrown away at opening."""
 
+    _is_open = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self.needs_refill = not (path / _CLEAN).exists()
@@ -34,6 +36,7 @@ class Hints:
         )
         self._transaction = self._environment.begin(write=True)
         self._puts = 0
+        self._is_open = True
 
     def get(self, digest: bytes) -> int | None:
         """The number that a block with this hash may have."""
@@ -61,14 +64,28 @@ class Hints:
 
     def close(self) -> None:
         """Keep what is there for the next opening, if it is complete."""
+        if not self._is_open:
+            return
+        self._is_open = False
         try:
             self._transaction.commit()
             self._environment.sync(True)
-            self._environment.close()
         except lmdb.Error:
             return
+        finally:
+            self._environment.close()
         if not self.needs_refill:
             (self._path / _CLEAN).touch()
+
+    def abandon(self) -> None:
+        """Let go of it as it stands; the next opening throws it away."""
+        if self._is_open:
+            self._is_open = False
+            self._transaction.abort()
+            self._environment.close()
+
+    def __del__(self) -> None:
+        self.abandon()  # see Index.__del__
 
     def _turn_over(self) -> None:
         """Commit, so that dirty pages do not pile up, and grow the map where it fills."""

@@ -167,6 +167,7 @@ class Store:
     def abandon(self) -> None:
         """Let go of everything as it stands: what a crash would leave."""
         self._log.abandon()
+        self._hints.abandon()
         self._index.close()
         self._files.clear()
         if self._lock >= 0:
