@@ -5,7 +5,7 @@ The rooms, top to bottom; imports go down only, and rooms in one row do not know
     cli                     parse, call, print, exit codes; one file per verb
     daemon                  assemble, supervise, timers, drain, sd_notify, control socket
     fuse                    the face that the kernel sees
-    fsck                    check
+    fsck                    check and repair
     trash | files           policies: where removed names go | content of files
     tree                    names, inodes, attributes, extended attributes, directories
     store                   log, segments, blocks, index, recovery
