@@ -157,15 +157,24 @@ class Purger:
         return found, cursor if cursor < len(numbers) else -1
 
     def _purgeable_below(self, active: Job, mirror: int) -> Iterator[Entry]:
-        """Entries below a directory of the trash, the innermost first."""
-        for ino, kind, _, cookie in list(self._tree.listing(mirror, 0)):
-            if kind == stat.S_IFDIR:
-                yield from self._purgeable_below(active, ino)
-            one = self._ledger.find(cookie)
-            if one is None or not active.selector.is_due(one):
-                continue
-            if self.why_not(one, active.uid) is None:
+        """Entries below a directory of the trash: files, then directories, the innermost first."""
+        waiting, directories = [mirror], []
+        while waiting:
+            for ino, kind, _, cookie in list(self._tree.listing(waiting.pop(), 0)):
+                if kind == stat.S_IFDIR:
+                    waiting.append(ino)
+                    directories.append(cookie)
+                elif (one := self._purgeable(active, cookie)) is not None:
+                    yield one
+        for cookie in reversed(directories):
+            if (one := self._purgeable(active, cookie)) is not None:
                 yield one
+
+    def _purgeable(self, active: Job, number: int) -> Entry | None:
+        one = self._ledger.find(number)
+        if one is None or not active.selector.is_due(one):
+            return None
+        return one if self.why_not(one, active.uid) is None else None
 
     def _owner(self, one: Entry) -> int:
         inode = self._tree.inodes.find(one.ino)

@@ -245,6 +245,8 @@ class Restorer:
     ) -> Generator[None, None, list[tuple[Inode, bytes]]]:
         """Returns the directories in it that are left to do, with their paths."""
         one = self._entry_of(mirror)
+        if one is not None:  # before its parents are made
+            after(one.state, Operation.RESTORE, one.number, one.origin)
         self._check_may(mirror, one.uid if one else -1, path)
         standing = self._resolve(path)
         if standing is None and (not only or self._is_all_of(mirror, only)):

@@ -91,18 +91,18 @@ class Steady:
         batch: Batch = self._store.batch()
         batch.put(_KEY, msgspec.msgpack.encode(mark))
         self._store.commit(batch)
-        self._mark, self._is_marked = mark, True
+        self._was_marked(mark)
 
     def mark_with(self, act: Act) -> None:
         """Remember it in an act that dates something: another start must go on from here."""
-        if not self.is_settled or self._is_marked:
+        if not self.now_ns() or not self._is_due():
             return
-        self.now_ns()
-        act.put(_KEY, msgspec.msgpack.encode(self._mark))
-        act.then(self._was_marked)
+        mark = self._fresh_mark()
+        act.put(_KEY, msgspec.msgpack.encode(mark))
+        act.then(lambda: self._was_marked(mark))
 
-    def _was_marked(self) -> None:
-        self._is_marked = True
+    def _was_marked(self, mark: Mark) -> None:
+        self._mark, self._is_marked = mark, True
 
     def _is_due(self) -> bool:
         mark, clock = self._mark, self.clock

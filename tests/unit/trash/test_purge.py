@@ -506,3 +506,20 @@ def test_a_purge_by_another_user_runs_as_that_user(fs: InProcess) -> None:
     purge(fs, one.batch, uid=7)
     work(fs)
     assert states(fs, [one.number]) == ["complete"]
+
+
+def test_deeper_than_any_stack_is_purged(fs: InProcess) -> None:
+    parent = top = fs.mkdir(b"top").ino
+    for _ in range(1200):
+        parent = fs.tree.make(parent, b"d", stat.S_IFDIR | 0o755, fs.caller).ino
+    fs.tree.make(parent, b"file", stat.S_IFREG | 0o644, fs.caller)
+    fs.tree.unlink(parent, b"file", fs.caller)
+    while parent != top:
+        parent = fs.tree.inode(parent).parent
+        fs.tree.rmdir(parent, b"d", fs.caller)
+    fs.rmdir(b"top")
+    fs.filesystem.purger.ask(Selector(numbers=(fs.pending()[-1].number,)), "test", 0)
+    while fs.filesystem.purging.step():
+        pass
+    assert list(fs.trash.entries()) == []
+    assert fs.filesystem.purger.jobs() == []
