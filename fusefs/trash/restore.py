@@ -160,8 +160,19 @@ class Restorer:
         removed = [one for one in entries if one is not None and one.origin == wanted]
         if removed:
             return max(removed, key=lambda one: one.number)
-        directories = [one for one in found if one.kind == stat.S_IFDIR]
+        directories = [one for one in found if self._holds_entries(one)]
         return self._tree.inode(directories[-1].ino) if directories else None
+
+    def _holds_entries(self, found: dirent.Dirent) -> bool:
+        """Whether it is a directory with anything to take back in it, and not just left over."""
+        waiting = [found.ino] if found.kind == stat.S_IFDIR else []
+        while waiting:
+            for ino, kind, _, cookie in self._tree.listing(waiting.pop(), 0):
+                if self._ledger.find(cookie) is not None:
+                    return True
+                if kind == stat.S_IFDIR:
+                    waiting.append(ino)
+        return False
 
     def _like(self, mirror: Inode, name: bytes) -> list[dirent.Dirent]:
         """Names in a mirror that may stand for `name`: itself, and with a number behind it."""
