@@ -28,15 +28,18 @@ _POLL_S = 0.05
 #: As another user, in a process that has loaded everything before: neither the environment nor the
 #: checkout need be open to that user.
 _AS_USER = """
-import importlib, os, sys
+import contextlib, importlib, io, os, sys
 uid, *rest = sys.argv[1:]
 modules = rest[: rest.index("--")]
 for name in modules:
     importlib.import_module(name)
+program = importlib.import_module("fusefs.cli.app")
+with contextlib.redirect_stdout(io.StringIO()):
+    program.run(["version"])  # the parser of the command line loads its libraries late
 os.setgroups([])
 os.setresgid(*[int(uid)] * 3)
 os.setresuid(*[int(uid)] * 3)
-sys.exit(importlib.import_module("fusefs.cli.app").run(rest[len(modules) + 1 :]))
+sys.exit(program.run(rest[len(modules) + 1 :]))
 """
 
 

@@ -1,8 +1,13 @@
 """ext4 is shut down under several writers, and loses what it had not written.
 
 EXT4_IOC_SHUTDOWN is a power cut that costs little: from that moment on nothing reaches the disk,
-not even the journal, and every call fails. It tells nothing about flushes and torn sectors, as
+not even the journal, and calls fail. It tells nothing about flushes and torn sectors, as
 `test_power_cuts` does, but strikes between any two calls of a daemon at full speed.
+
+Calls that run while it strikes need not fail: where the journal gives up behind the back of an
+fdatasync, ext4 answers 0 (measured on Linux 6.18 without fusefs, 12 of 17 708 calls, all of them
+within 15 ms after the ioctl had begun). So only what was noted before it began is a promise; the
+places that writers note are times.
 FUSEFS_POWER_ROUNDS is the number of rounds, FUSEFS_POWER_SEED makes other ones.
 """
 
@@ -10,6 +15,8 @@ import fcntl
 import os
 import random
 import struct
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,19 +47,19 @@ NOLOGFLUSH = 2
 STEPS = 2000
 #: How many times writers say that they begin or have done a step before that.
 NOTES = (20, 600)
-#: There is no log of the disk: all that was noted was noted before the power failed.
-NOTED = Cut(0, 0, 0, 1)
 
 
-def shut_down(disk: Path) -> None:
+def shut_down(disk: Path) -> Cut:
     descriptor = os.open(disk, os.O_RDONLY)
     try:
+        began_ns = time.monotonic_ns()
         fcntl.ioctl(descriptor, FS_IOC_SHUTDOWN, struct.pack("I", NOLOGFLUSH))
     finally:
         os.close(descriptor)
+    return Cut(0, 0, end=sys.maxsize, never=began_ns)
 
 
-def work_until_shut_down(disk: Path, run: Path, seed: int) -> None:
+def work_until_shut_down(disk: Path, run: Path, seed: int) -> Cut:
     source = random.Random(seed)
     share = source.choice((0.05, 0.3))
     work = [Job(f"writer {i}", seed * 10 + i, STEPS, share, False) for i in range(3)]
@@ -63,7 +70,7 @@ def work_until_shut_down(disk: Path, run: Path, seed: int) -> None:
 
     def say() -> int:
         os.write(said, b".")
-        return 0
+        return time.monotonic_ns()
 
     try:
         fusefs("init", mounted.store)
@@ -73,9 +80,10 @@ def work_until_shut_down(disk: Path, run: Path, seed: int) -> None:
         with at_work(mounted.mnt, parts, run, say, may_fail=True) as writers:
             for _ in range(source.randint(*NOTES)):
                 assert os.read(reading, 1)
-            shut_down(disk)
+            cut = shut_down(disk)
             mounted.kill()
             wait_for(writers)
+        return cut
     finally:
         os.close(reading)
         os.close(said)
@@ -93,9 +101,9 @@ def test_what_was_acknowledged_is_there_after_a_shutdown(tmp_path: Path) -> None
             loop_device(image, is_direct=False) as device,
             ext4_mount(device, run / "disk", (ORDERED, UNORDERED)[seed % 2]) as disk,
         ):
-            work_until_shut_down(disk, run, seed)
+            cut = work_until_shut_down(disk, run, seed)
         try:
-            print(f"Shutdown({seed}): {survey(image, run, NOTED)}")
+            print(f"Shutdown({seed}): {survey(image, run, cut)}")
         except AssertionError as error:
             raise AssertionError(f"FUSEFS_POWER_SEED={SEED}, round {seed}: {error}") from None
         image.unlink()
