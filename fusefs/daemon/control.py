@@ -19,7 +19,6 @@ import structlog
 import trio
 
 from fusefs.daemon.following import GONE, EventsArguments, Following
-from fusefs.daemon.trash_desk import VERBS
 from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, encode, encode_error, socket_address
 from fusefs.errors import FusefsError, UsageError
 
@@ -167,9 +166,9 @@ class ControlServer:
         if request.verb == "info":
             info = msgspec.json.decode(request.args, type=InfoArguments)
             return service.info(info.path)
-        if (verb := VERBS.get(request.verb)) is not None:
-            arguments = msgspec.json.decode(request.args, type=verb.arguments)
-            return await verb.perform(service.trash, arguments, uid)
+        if (found := service.verb(request.verb)) is not None:
+            kind, perform = found
+            return await perform(msgspec.json.decode(request.args, type=kind), uid)
         if request.verb == "gc":
             gc = msgspec.json.decode(request.args, type=GcArguments)
             return await service.gc(gc.dry_run)

@@ -2,8 +2,11 @@
 
 import os
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+import msgspec
 import trio
 
 from fusefs import __version__
@@ -11,6 +14,7 @@ from fusefs.base.clock import utc
 from fusefs.daemon.collecting import Progress
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.trash_desk import TrashDesk
+from fusefs.daemon.verbs import Desk
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
 from fusefs.model.block import ZSTD, Block
@@ -19,6 +23,8 @@ from fusefs.model.inode import IN_TRASH, Inode
 from fusefs.store import format
 
 Record = dict[str, Any]
+#: The arguments of a verb, and what does it with them for a user.
+BoundVerb = tuple[type[msgspec.Struct], Callable[[Any, int], Awaitable[Any]]]
 
 _MAX_EXTENTS = 1000
 
@@ -31,7 +37,15 @@ class Service:
         self.events = filesystem.events
         self._mountpoint = mountpoint
         self._started = time.time()
-        self.trash = TrashDesk(filesystem)
+        desks: list[Desk] = [TrashDesk(filesystem)]
+        self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
+
+    def verb(self, name: str) -> BoundVerb | None:
+        """A verb of a desk, if there is one of that name."""
+        if (desk := self._desk_of.get(name)) is None:
+            return None
+        verb = desk.VERBS[name]
+        return verb.arguments, partial(verb.perform, desk)
 
     def status(self) -> Record:
         """Counters, space, the log and the mount."""

@@ -45,7 +45,7 @@ class Surface(Protocol):
         """Inode, extents and blocks of `path`, which is relative to the root of the filesystem."""
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        """The answer to one of `trash_desk.VERBS`; paths in `arguments` are bytes."""
+        """The answer to a verb of a desk, see `verbs`; paths in `arguments` are bytes."""
 
     def purge_progress(self, jobs: list[int]) -> list[Record]:
         """How far purges are, after giving them a moment to go on."""
@@ -79,11 +79,11 @@ class InProcess:
         return self._service.info(path)
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        from fusefs.daemon.trash_desk import VERBS
-
-        asked = VERBS[verb]
-        decoded = msgspec.convert(arguments, type=asked.arguments, builtin_types=(bytes,))
-        return trio.run(asked.perform, self._service.trash, decoded, os.getuid())
+        found = self._service.verb(verb)
+        assert found is not None, verb
+        kind, perform = found
+        decoded = msgspec.convert(arguments, type=kind, builtin_types=(bytes,))
+        return trio.run(perform, decoded, os.getuid())
 
     def purge_progress(self, jobs: list[int]) -> list[Record]:
         self._service.purge_for(_MOMENT_S)

@@ -1,14 +1,13 @@
 """What can be asked of the trash of an open filesystem, and the records that answer.
 
-Each verb is a method with a struct of arguments; `VERBS` is the table by which the control socket
-and the CLI find them. Long answers come in pages: ask again with the `next` of the last one as
-`after`. A verb that takes long lets requests go on beside it.
+Long answers come in pages: ask again with the `next` of the last one as `after`. A verb that takes
+long lets requests go on beside it.
 """
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from heapq import merge
-from typing import Any, NamedTuple
+from typing import ClassVar
 
 import msgspec
 import trio
@@ -16,6 +15,7 @@ import trio
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.purge_requests import PurgeRequests
 from fusefs.daemon.trash_records import Record, TrashRecords, page
+from fusefs.daemon.verbs import Verb
 from fusefs.daemon.wire import describe_error
 from fusefs.errors import (
     BadPolicy,
@@ -254,20 +254,12 @@ class TrashDesk:
         if self._filesystem.options.read_only:
             raise StoreReadOnly("the store is mounted read-only: mount it without -o ro")
 
-
-class Verb(NamedTuple):
-    """How a verb is done: with `arguments`, and the user who asks."""
-
-    arguments: type[msgspec.Struct]
-    perform: Callable[[TrashDesk, Any, int], Awaitable[Any]]
-
-
-VERBS = {
-    "trash_list": Verb(ListArguments, TrashDesk.listing),
-    "trash_history": Verb(ListArguments, TrashDesk.history),
-    "trash_restore": Verb(RestoreArguments, TrashDesk.restore),
-    "trash_purge": Verb(PurgeArguments, TrashDesk.purge),
-    "trash_outcomes": Verb(NumbersArguments, TrashDesk.outcomes),
-    "trash_jobs": Verb(NumbersArguments, TrashDesk.job),
-    "trash_policy": Verb(PolicyArguments, TrashDesk.policy),
-}
+    VERBS: ClassVar[Mapping[str, Verb]] = {
+        "trash_list": Verb(ListArguments, listing),
+        "trash_history": Verb(ListArguments, history),
+        "trash_restore": Verb(RestoreArguments, restore),
+        "trash_purge": Verb(PurgeArguments, purge),
+        "trash_outcomes": Verb(NumbersArguments, outcomes),
+        "trash_jobs": Verb(NumbersArguments, job),
+        "trash_policy": Verb(PolicyArguments, policy),
+    }

@@ -16,7 +16,8 @@ from fusefs.base.events import Events
 from fusefs.daemon import control
 from fusefs.daemon.client import Client
 from fusefs.daemon.control import ControlServer
-from fusefs.daemon.trash_desk import ListArguments, RestoreArguments, Verb
+from fusefs.daemon.service import BoundVerb
+from fusefs.daemon.trash_desk import ListArguments, RestoreArguments
 from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, decode_error, encode_error, socket_address
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchPath, Refused, TargetExists
 from tests.unit.clocks import ManualClock
@@ -51,9 +52,12 @@ class FakeService:
             raise NoSuchPath("missing is not there")
         return {"path": os.fsdecode(path)}
 
-    @property
-    def trash(self) -> "FakeService":
-        return self
+    def verb(self, name: str) -> BoundVerb | None:
+        verbs: dict[str, BoundVerb] = {
+            "trash_list": (ListArguments, self.trash_list),
+            "trash_restore": (RestoreArguments, self.trash_restore),
+        }
+        return verbs.get(name)
 
     async def trash_list(self, arguments: ListArguments, uid: int) -> list[dict[str, Any]]:
         return [{"id": 1, "path": ODD}]
@@ -115,12 +119,6 @@ class Running:
 @asynccontextmanager
 async def running(store: Path) -> AsyncIterator[Running]:
     box = Running(store)
-    verbs = {
-        "trash_list": Verb(ListArguments, FakeService.trash_list),
-        "trash_restore": Verb(RestoreArguments, FakeService.trash_restore),
-    }
-    patch = pytest.MonkeyPatch()
-    patch.setattr(control, "VERBS", verbs)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(box.server.serve)
@@ -128,7 +126,6 @@ async def running(store: Path) -> AsyncIterator[Running]:
                 yield box
             nursery.cancel_scope.cancel()
     finally:
-        patch.undo()
         box.server.close()
 
 
