@@ -21,6 +21,7 @@ from fusefs.store.store import Store
 from fusefs.trash.expiry import Expiry
 from fusefs.trash.purge import Purger
 from fusefs.trash.trash import Trash
+from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
 
 #: An index older than this makes a mount after a crash slower than it need be.
@@ -41,7 +42,8 @@ class Filesystem:
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
-        self.reaper = Reaper(self.tree, self.files.extents, self._is_held)
+        self.files.partials.date = self._date
+        self.reaper = Reaper(self.tree, self.files.extents, self.files.partials, self._is_held)
         self.purger = Purger(self.tree, self.trash, self.files.is_open)
         self.purger.try_again = self.reaper.forgive
         self.expiry = Expiry(store, self.trash, self.purger)
@@ -55,6 +57,10 @@ class Filesystem:
         #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
+
+    def _date(self, act: Act) -> int:
+        self.trash.steady.mark_with(act)
+        return self.trash.steady.now_ns()
 
     def _is_held(self, ino: int) -> bool:
         return self.files.is_open(ino) or self.is_referenced(ino)
@@ -102,6 +108,11 @@ class Filesystem:
             )
         for _ in filesystem.trash.revive():  # what a crash cut short
             pass
+        if not options.read_only:
+            try:
+                filesystem.files.partials.settle()
+            except DiskFull as error:
+                log.warning("partials wait for space to be looked at", error=str(error))
         store.forget_old_index()
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)

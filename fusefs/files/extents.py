@@ -72,16 +72,6 @@ class Extents:
         if size > stored:
             self.replace(act, inode, [Extent(stored, size - stored, HOLE, 0)])
 
-    def shrink(self, inode: Inode, size: int) -> None:
-        """Cut the file off at `size`, from its end on, in as many acts as it takes."""
-        while inode.stored_size > size:
-            self.shrink_step(inode, size)
-
-    def shrink_step(self, inode: Inode, size: int) -> None:
-        """Take one act towards cutting a longer file off at `size`."""
-        with self._tree.act() as act:
-            self.cut(act, inode, size)
-
     def cut(self, act: Act, inode: Inode, size: int) -> int:
         """Take up to some hundred extents from the end of a file that is longer than `size`, none
         of which `act` has changed; returns how many."""

@@ -4,13 +4,17 @@ Waiting bytes are flushed by fsync, by close, by age, and when all files togethe
 the limit; whole blocks go at once. A flush that fails keeps the bytes and tells the caller.
 """
 
+import os
 import time
 from errno import EBADF, EFBIG, EPERM
+from signal import Signals
 
 import trio
 
+from fusefs.base.process import killed_by, name_of
 from fusefs.errors import FusefsError, Refused, StoreDamaged
 from fusefs.files.extents import Extents
+from fusefs.files.partials import Partials
 from fusefs.files.waiting import Waiting
 from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import Inode
@@ -33,26 +37,31 @@ _INLINE_READ_S = 0.5e-3
 class OpenFile:
     """What all handles of one file share."""
 
-    __slots__ = ("handles", "inode", "is_live", "next_read", "prefetched", "waiting", "waits_since")
+    __slots__ = (
+        "handles", "inode", "is_live", "next_read", "prefetched", "waiting", "waits_since",
+        "writers",
+    )  # fmt: skip
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
         self.waiting = Waiting()
         self.waits_since = 0.0
-        self.handles = 0
+        self.handles = self.writers = 0
         self.is_live = False  # opened while it had a name: may be written even in the trash
         self.next_read = self.prefetched = 0
 
 
 class Handle:
-    """One open(2). `keeps`: the set-ID bits that its writes need not clear."""
+    """One open(2), by the process or thread `pid`. `keeps`: the set-ID bits that its writes need
+    not clear."""
 
-    __slots__ = ("file", "is_writer", "keeps")
+    __slots__ = ("file", "is_writer", "keeps", "pid")
 
-    def __init__(self, file: OpenFile, keeps: int, is_writer: bool) -> None:
+    def __init__(self, file: OpenFile, keeps: int, is_writer: bool, pid: int) -> None:
         self.file = file
         self.keeps = keeps
         self.is_writer = is_writer
+        self.pid = pid
 
 
 class Files:
@@ -60,6 +69,7 @@ class Files:
 
     def __init__(self, tree: Tree, *, limit_bytes: int) -> None:
         self.extents = Extents(tree)
+        self.partials = Partials(tree, self.extents)
         self.waiting_bytes = 0
         self._tree = tree
         self._store: Store = tree.store
@@ -72,7 +82,7 @@ class Files:
 
     # -- handles
 
-    def open(self, inode: Inode, *, keeps: int, for_writing: bool) -> int:
+    def open(self, inode: Inode, *, keeps: int, for_writing: bool, pid: int = 0) -> int:
         """A new handle. Raises Refused(EPERM) for writing to what is in the trash."""
         if for_writing and self.is_frozen(inode):
             raise Refused(EPERM, "what is in the trash cannot be changed")
@@ -81,20 +91,50 @@ class Files:
             file = self._open[inode.ino] = OpenFile(inode)
             self._tree.inodes.held[inode.ino] = inode
         file.handles += 1
+        file.writers += for_writing
         if inode.nlink:
             file.is_live = True
         self._last_handle += 1
-        self._handles[self._last_handle] = Handle(file, keeps, for_writing)
+        self._handles[self._last_handle] = Handle(file, keeps, for_writing, pid)
         return self._last_handle
 
+    def close(self, handle: Handle) -> None:
+        """A descriptor of a writer is closed: its file is complete, unless the writer is killed.
+
+        Other descriptors of the handle may be open yet. Raises DiskFull, StoreError.
+        """
+        file = handle.file
+        one = self.partials.get(file.inode.ino)
+        if not one and not file.waiting:
+            self.flush(file)
+        elif signal := killed_by(handle.pid):
+            self.flush(file)
+            name = os.fsdecode(name_of(handle.pid))
+            self._stop(file, f"{name} was killed by {Signals(signal).name}")
+        else:
+            self.flush(file, completes=not (one and one.upload))
+
     def release(self, number: int) -> None:
-        """Close a handle; its file's bytes are flushed before."""
+        """Let go of a handle; its file's bytes are flushed before."""
         handle = self._handles.pop(number)
         file = handle.file
         file.handles -= 1
+        file.writers -= handle.is_writer
         if file.handles == 0:
             file.is_live = False
-            self.flush(file)
+        one = self.partials.get(file.inode.ino)
+        is_last = handle.is_writer and not file.writers and (one is None or one.is_writing)
+        try:
+            if file.handles == 0 or is_last:
+                self.flush(file, completes=is_last and not (one and one.upload))
+        finally:
+            if is_last:
+                self._stop(file, "it was not closed in good order")
+
+    def _stop(self, file: OpenFile, why: str) -> None:
+        one = self.partials.get(file.inode.ino)
+        if one is not None and one.is_writing:
+            self.partials.stop(file.inode, why)
 
     def handle(self, number: int) -> Handle:
         """Raises Refused(EBADF)."""
@@ -154,30 +194,39 @@ class Files:
             if self.waiting_bytes <= self._limit // 2:
                 return
 
-    def flush(self, file: OpenFile) -> None:
-        """Make all waiting bytes of a file blocks in the log.
+    def flush(self, file: OpenFile, *, completes: bool = False) -> None:
+        """Make all waiting bytes of a file blocks in the log; with `completes` these are the last.
 
         Raises DiskFull or StoreError; what could not be stored still waits.
         """
+        inode, partials = file.inode, self.partials
         if file.waiting:
-            for span in file.waiting.spans():
-                self._store_span(file, span)
-        inode = file.inode
+            spans = file.waiting.spans()
+            for span in spans:
+                self._store_span(file, span, completes=completes and span == spans[-1])
         if inode.size != inode.stored_size:
             with self._tree.act() as act:
                 self.extents.extend(act, inode, inode.size)
+                if completes:
+                    partials.end(act, inode.ino)
             self._tree.inodes.unpin(inode)
+        elif completes and inode.ino in partials:
+            partials.complete(inode.ino)
         if file.handles == 0:
             self._open.pop(inode.ino, None)
             self._tree.inodes.held.pop(inode.ino, None)
 
-    def _store_span(self, file: OpenFile, span: int) -> None:
+    def _store_span(self, file: OpenFile, span: int, *, completes: bool = False) -> None:
         inode, waiting = file.inode, file.waiting
         before = waiting.size_bytes
         pieces = waiting.take(span)
         try:
             with self._tree.act() as act:
+                if not completes:
+                    self.partials.begin(act, inode)
                 self.extents.store(act, inode, pieces)
+                if completes and inode.size == inode.stored_size:
+                    self.partials.end(act, inode.ino)
         except FusefsError:
             waiting.put_back(span, pieces)
             raise
@@ -208,10 +257,19 @@ class Files:
             self._store.space.admit_removal()
         file = self._open.get(inode.ino)
         self._tree.wrote(inode, keeps=keeps)
+        is_written = file is not None and file.writers > 0
+        if not is_written:
+            self.partials.cut(inode.ino, size)
         try:
-            self.extents.shrink(inode, size)
+            while inode.stored_size > size:
+                with self._tree.act() as act:
+                    if is_written:
+                        self.partials.begin(act, inode, size=size)
+                    self.extents.cut(act, inode, size)
             with self._tree.act() as act:
                 act.change(inode)
+                if is_written:
+                    self.partials.begin(act, inode)
                 self.extents.extend(act, inode, size)
             inode.size = size
         finally:

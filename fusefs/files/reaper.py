@@ -11,6 +11,7 @@ import structlog
 from fusefs.base import failpoints
 from fusefs.errors import Refused, StoreDamaged
 from fusefs.files.extents import Extents
+from fusefs.files.partials import Partials
 from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
 
@@ -23,9 +24,12 @@ log = structlog.get_logger(__name__)
 class Reaper:
     """Frees the orphans of a tree. `is_held`: whether somebody still refers to an inode."""
 
-    def __init__(self, tree: Tree, extents: Extents, is_held: Callable[[int], bool]) -> None:
+    def __init__(
+        self, tree: Tree, extents: Extents, partials: Partials, is_held: Callable[[int], bool]
+    ) -> None:
         self._tree = tree
         self._extents = extents
+        self._partials = partials
         self._is_held = is_held
         self._last = 0  # the orphan that was looked at last
         self._damaged: set[int] = set()
@@ -78,5 +82,6 @@ class Reaper:
         if inode.is_file and inode.stored_size:
             count = self._extents.cut(act, inode, 0)
         if not inode.stored_size or not inode.is_file:
+            self._partials.end(act, ino)
             self._tree.reap(act, ino)
         return count + 1

@@ -8,6 +8,7 @@ from fusefs.fsck.books import books, totals_of
 from fusefs.fsck.census import Census
 from fusefs.fsck.contents import contents, known_damage
 from fusefs.fsck.names import names
+from fusefs.fsck.partials import partials
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.segments import Blocks, Progress, list_segments, segments, users
 from fusefs.fsck.selection import Guarded, Selection, Stopped
@@ -72,6 +73,8 @@ def check(
             problems.extend(segments(directory, uuid, rows.replayed.end, goes_on))
             doing = "blocks"
             blocks.check()
+            doing = "half-written files"
+            problems.extend(partials(tables, places, blocks.bad))
             doing = "known damage"
             known.extend(known_damage(tables, places))
             doing = ""

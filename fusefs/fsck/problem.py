@@ -22,6 +22,7 @@ class Problem:
         links        names are miscounted
         orphan       has no name and is not to be freed, or the reverse
         extent       extents do not cover the file
+        partial      a half-written file is none, or not good as far as it promises
         link, xattr  target of a symbolic link, extended attribute
         references   those of a block are miscounted
         counters     numbers would be given out twice
@@ -88,7 +89,7 @@ class Places:
             return self._of_entry(keys.second(key)) if len(key) == 17 else "index"
         is_of_inode = table in (
             keys.INODE, keys.ORDER, keys.DIRECTORY, keys.LINK, keys.XATTR, keys.EXTENT,
-            keys.REVIVAL, keys.ORPHAN,
+            keys.REVIVAL, keys.PARTIAL, keys.ORPHAN,
         )  # fmt: skip
         return self.path(number) if is_of_inode else "index"
 

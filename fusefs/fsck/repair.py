@@ -28,12 +28,13 @@ from fusefs.base import failpoints
 from fusefs.base.clock import Clock
 from fusefs.base.counts import Counts
 from fusefs.fsck.census import Census
+from fusefs.fsck.partials import good_end, is_file
 from fusefs.fsck.problem import Places
 from fusefs.fsck.segments import Blocks, Progress, segments
 from fusefs.fsck.selection import Selection
 from fusefs.fsck.tables import Tables
 from fusefs.fsck.view import Rows, view
-from fusefs.model import dirent, extent, keys
+from fusefs.model import dirent, extent, keys, partial
 from fusefs.model.block import Block
 from fusefs.model.dirent import Dirent
 from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
@@ -189,6 +190,7 @@ def plan(
     _listings(draft, tables, places)
     _orphans(draft, tables, highest)
     _links(draft, tables, places)
+    _partials(draft, tables, places)
     last = _references(draft, tables, lost, damaged)
     if draft.repairs or census.totals != totals:
         draft.repair("totals", "index", "are counted again", {})
@@ -368,6 +370,18 @@ def _orphans(draft: Draft, tables: Tables, counters: Counters) -> None:
         if not tables.has(keys.inode(ino)) and not tables.orphaned_entry(ino):
             rows = {keys.orphan(ino): None}
             draft.repair("orphan", f"inode {ino}", "does not exist, and is not freed", rows)
+
+
+def _partials(draft: Draft, tables: Tables, places: Places) -> None:
+    """Promise of half-written files what is there; what is no file is not half-written."""
+    for ino, one in list(tables.partials()):
+        if not is_file(tables, ino):
+            rows: _Changes = {keys.partial(ino): None}
+            draft.repair("partial", f"inode {ino}", "is not half-written", rows)
+        elif (end := good_end(tables, ino, one.offset, ())) < one.offset:
+            one.offset = end
+            rows = {keys.partial(ino): partial.pack(one)}
+            draft.repair("partial", places.path(ino), f"is good up to byte {end}", rows)
 
 
 def _home(

@@ -13,7 +13,7 @@ import msgspec
 
 from fusefs.fsck.census import Census
 from fusefs.fsck.view import Rows
-from fusefs.model import batch, dirent, entry, extent, job, keys
+from fusefs.model import batch, dirent, entry, extent, job, keys, partial
 from fusefs.model.batch import RemovalBatch
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, RAW, Block
 from fusefs.model.dirent import Dirent
@@ -21,6 +21,7 @@ from fusefs.model.entry import FINAL, Entry
 from fusefs.model.extent import BLOCK_SIZE, Extent
 from fusefs.model.inode import Inode
 from fusefs.model.job import Job
+from fusefs.model.partial import Partial
 from fusefs.store import format
 from fusefs.trash.policy import Policy
 from fusefs.trash.steady import Mark
@@ -114,6 +115,11 @@ class Tables:
         for key, row in self._rows.scan(keys.EXTENT):
             yield keys.number(key), _decoded(key, row)
 
+    def extents_of(self, ino: int) -> Iterator[Extent | None]:
+        """Those of one file; None for one that does not decode."""
+        for key, row in self._rows.scan(keys.EXTENT + ino.to_bytes(8, "big")):
+            yield _decoded(key, row)
+
     def blocks(self) -> Iterator[tuple[int, Block | None]]:
         """(number, block); None for one that does not decode."""
         for key, row in self._rows.scan(keys.BLOCK):
@@ -146,6 +152,10 @@ class Tables:
     def revivals(self) -> Iterator[int]:
         """Inodes of directories that are being taken back."""
         return (keys.number(key) for key, _ in self._values(keys.REVIVAL))
+
+    def partials(self) -> Iterator[tuple[int, Partial]]:
+        """(ino, what is known of it) of half-written files."""
+        return ((keys.number(key), one) for key, one in self._values(keys.PARTIAL))
 
     def orphans(self) -> Iterator[tuple[int, int]]:
         """(ino, the entry of the trash that it was; 0 if none)."""
@@ -306,6 +316,11 @@ def _time_of_entry(key: bytes, row: bytes) -> bytes:
     return row
 
 
+def _partial(key: bytes, row: bytes) -> Partial:
+    _one_number(key)
+    return partial.unpack(row)
+
+
 def _revival(key: bytes, row: bytes) -> str:
     _one_number(key)
     return row.decode()
@@ -350,6 +365,7 @@ _DECODERS: dict[bytes, Callable[[bytes, bytes], Any]] = {
     keys.JOB: _job,
     keys.REVIVAL: _revival,
     keys.SETTING: _setting,
+    keys.PARTIAL: _partial,
     keys.ORPHAN: _orphan,
     keys.META: _book,
 }

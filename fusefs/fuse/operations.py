@@ -23,6 +23,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, Setatt
 from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.errors import BadPolicy, FusefsError, Refused, StoreDamaged
+from fusefs.files import attributes
 from fusefs.files.files import Files
 from fusefs.fuse.references import References
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
@@ -319,11 +320,16 @@ class Operations(pyfuse3.Operations):
     @_answer
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         self._check_xattr_name(name)
+        if name in attributes.NAMES:
+            if name == attributes.OFFSET:
+                await self._files.sync()  # what is told is a promise
+            return attributes.get(self._files.partials, self._tree.inode(inode), name)
         return self._tree.xattrs.get(inode, name)
 
     @_answer
     async def listxattr(self, inode: int, ctx: RequestContext) -> list[bytes]:
         names = self._tree.xattrs.names(inode)
+        names += attributes.listed(self._files.partials, inode)
         if ctx.uid == 0:
             return names
         return [name for name in names if not name.startswith(_TRUSTED)]
@@ -335,7 +341,10 @@ class Operations(pyfuse3.Operations):
         if name == policy.ATTRIBUTE:
             policy.parse_rule(value)
             self._admit_rule(inode, ctx)
-        self._tree.xattrs.set(inode, name, value)
+        if name in attributes.NAMES:
+            attributes.set_(self._files.partials, self._tree.inode(inode), name, value)
+        else:
+            self._tree.xattrs.set(inode, name, value)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -343,6 +352,8 @@ class Operations(pyfuse3.Operations):
         self._refuse_in_trash(self._tree.inode(inode))
         if name == policy.ATTRIBUTE:
             self._admit_rule(inode, ctx)
+        if name in attributes.NAMES:
+            raise FUSEError(errno.EPERM)
         self._tree.xattrs.remove(inode, name)
 
     def _admit_rule(self, inode: int, ctx: RequestContext) -> None:
@@ -366,16 +377,18 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        inode = self._tree.make(parent_inode, name, mode, _caller(ctx))
+        begin = self._files.partials.begin
+        inode = self._tree.make(parent_inode, name, mode, _caller(ctx), also=begin)
         keeps = _kept_set_id(inode, ctx)
-        handle = self._files.open(inode, keeps=keeps, for_writing=True)
+        handle = self._files.open(inode, keeps=keeps, for_writing=True, pid=ctx.pid)
         return FileInfo(fh=handle, keep_cache=True), self._entry(inode)
 
     @_answer
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         target = self._tree.inode(inode)
         keeps = _kept_set_id(target, ctx)
-        handle = self._files.open(target, keeps=keeps, for_writing=bool(flags & _WRITES))
+        is_writer = bool(flags & _WRITES)
+        handle = self._files.open(target, keeps=keeps, for_writing=is_writer, pid=ctx.pid)
         if flags & os.O_TRUNC:
             try:
                 self._files.truncate(target, 0, keeps=keeps)
@@ -406,7 +419,7 @@ class Operations(pyfuse3.Operations):
     async def flush(self, fh: int) -> None:
         handle = self._files.handle(fh)
         if handle.is_writer:  # a reader is not the one to hear that there was no room
-            self._files.flush(handle.file)
+            self._files.close(handle)
 
     @_answer
     async def release(self, fh: int) -> None:

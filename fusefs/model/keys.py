@@ -17,6 +17,7 @@ Numbers in keys are big-endian, so that byte order is number order::
     f time entry            the same, in order of that   empty
     p job                   purge under way              model.job
     r ino                   directory being taken back   why, as text
+    w ino                   half-written file            model.partial
     s name                  setting of the trash         trash.{retention,steady}
     z ino                   inode to be freed            number of the entry that it was, or empty
     m name                  the index's own books (never logged): position, counters
@@ -30,8 +31,8 @@ from struct import Struct
 INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK = (
     b"i", b"n", b"o", b"d", b"l", b"x", b"e", b"b",
 )  # fmt: skip
-ENTRY, QUEUE, BATCH, HISTORY, FINISHED, JOB, REVIVAL, SETTING, ORPHAN, META = (
-    b"t", b"q", b"g", b"h", b"f", b"p", b"r", b"s", b"z", b"m",
+ENTRY, QUEUE, BATCH, HISTORY, FINISHED, JOB, REVIVAL, SETTING, PARTIAL, ORPHAN, META = (
+    b"t", b"q", b"g", b"h", b"f", b"p", b"r", b"s", b"w", b"z", b"m",
 )  # fmt: skip
 
 _ONE = Struct(">cQ")
@@ -97,6 +98,10 @@ def job(number: int) -> bytes:
 
 def revival(ino: int) -> bytes:
     return _pack_one(REVIVAL, ino)
+
+
+def partial(ino: int) -> bytes:
+    return _pack_one(PARTIAL, ino)
 
 
 def setting(name: str) -> bytes:

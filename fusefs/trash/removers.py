@@ -4,6 +4,7 @@ Removals by one process with short pauses between them are one batch. When a pat
 has removed whole is made and removed once more, a new one begins.
 """
 
+from fusefs.base.process import name_of
 from fusefs.model import batch, keys
 from fusefs.model.batch import RemovalBatch
 from fusefs.model.entry import Entry
@@ -41,7 +42,7 @@ class Removers:
             return known
         if len(self._known) > _KEPT:
             self._known.clear()
-        made = self._known[pid] = Remover(_name_of(pid))
+        made = self._known[pid] = Remover(name_of(pid))
         return made
 
     def batch(self, act: Act, remover: Remover, caller: Caller, origin: bytes) -> RemovalBatch:
@@ -69,11 +70,3 @@ class Removers:
         sums.size_bytes += made.size_bytes
         sums.last, sums.ended_ns = made.number, made.deleted_ns
         act.put(keys.batch(sums.number), batch.pack(sums))
-
-
-def _name_of(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return file.read().rstrip(b"\n")
-    except OSError:
-        return b""

@@ -7,7 +7,7 @@ orphan table remembers it over a crash.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
 from itertools import islice
 
@@ -31,6 +31,8 @@ RENAME_WHITEOUT = 4
 
 #: The set-ID bits of a mode.
 SET_ID = stat.S_ISUID | stat.S_ISGID
+#: Names that are looked at in one go.
+_SLICE = 2000
 _RELATIME_NS = 24 * 3600 * 10**9
 
 
@@ -113,6 +115,18 @@ class Tree:
                 return above + b"/" + name if above else name
         return b"inode %d" % ino
 
+    def names_of(self, inos: Collection[int]) -> Iterator[tuple[int, int, bytes] | None]:
+        """(inode, parent, name) of the live names of these inodes, found the slow way; None now and
+        then: there the tree may change."""
+        start = keys.ORDER
+        while rows := list(islice(self.store.scan(start, keys.ORDER), _SLICE)):
+            for key, row in rows:
+                ino, _, name = dirent.unpack_listed(row)
+                if ino in inos and not self.inode(keys.number(key)).flags & IN_TRASH:
+                    yield ino, keys.number(key), name
+            start = rows[-1][0] + b"\0"
+            yield None
+
     def listing(self, parent: int, after: int) -> Iterator[tuple[int, int, bytes, int]]:
         """(ino, kind, name, cookie) of the names behind the cookie `after`, in a stable order."""
         prefix = keys.ORDER + parent.to_bytes(8, "big")
@@ -134,9 +148,11 @@ class Tree:
 
     def make(
         self, parent_ino: int, name: bytes, mode: int, caller: Caller, *, rdev: int = 0,
-        target: bytes | None = None,
+        target: bytes | None = None, also: Callable[[Act, Inode], object] | None = None,
     ) -> Inode:  # fmt: skip
         """Make a file, directory, node, or symbolic link (to `target`) of the type in `mode`.
+
+        `also` is called inside the act.
 
         Raises Refused: ENAMETOOLONG, EEXIST, ENOENT (the parent was removed), EPERM (in the trash).
         """
@@ -167,6 +183,8 @@ class Tree:
             if is_dir:
                 parent.nlink += 1
             parent.mtime = parent.ctime = now
+            if also is not None:
+                also(act, inode)
         self.inodes.add(inode)
         return inode
 

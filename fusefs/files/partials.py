@@ -1,0 +1,209 @@
+"""Which files are half-written: begun by a writer who has not closed them, or never will.
+
+A file that somebody is writing has a row from the act that makes it, empties it or stores the first
+of it to the one that stores the last, when its writer closes it. A row that is there at a start was
+left by a daemon that died; that of a killed writer is kept when the kernel closes its files. Either
+is a partial until a writer closes it in good order or it is said to be complete.
+
+The offset of a partial is a promise, as in the resumable uploads of the IETF HTTP working group
+(draft-ietf-httpbis-resumable-upload): what lies before it is stored and did verify, so it need not
+be sent again. It ends at the first hole and at a multiple of the block size.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+import structlog
+import trio
+from msgspec.structs import replace
+
+from fusefs.errors import FusefsError, StoreDamaged
+from fusefs.files.extents import Extents
+from fusefs.model import keys, partial
+from fusefs.model.extent import BLOCK_SIZE, Extent
+from fusefs.model.inode import Inode
+from fusefs.model.partial import Partial
+from fusefs.store.reading import ColdBlock
+from fusefs.tree.act import Act
+from fusefs.tree.tree import Tree
+
+#: How much of a partial's end a start verifies. What was written before that is checked by whoever
+#: continues it, by a scrub and by `check`.
+_LAST_BYTES = 8 << 20
+_WINDOW = 64 << 20
+
+DAEMON_ENDED = "the daemon ended"
+
+log = structlog.get_logger(__name__)
+
+
+class Partials:
+    """The half-written files of a store.
+
+    `date` is asked for the time to note in an act, 0 if it is not known.
+    """
+
+    def __init__(self, tree: Tree, extents: Extents) -> None:
+        self._tree = tree
+        self._extents = extents
+        self._rows: dict[int, Partial] = {}
+        for key, row in tree.store.scan(keys.PARTIAL):
+            try:
+                self._rows[keys.number(key)] = partial.unpack(row)
+            except msgspec.MsgspecError as error:
+                log.error("a half-written file is not known", key=key.hex(), error=str(error))
+        self.date: Callable[[Act], int] = lambda act: 0
+
+    def __contains__(self, ino: int) -> bool:
+        return ino in self._rows
+
+    def __iter__(self) -> Iterator[tuple[int, Partial]]:
+        """(inode number, partial) of all, those included that are being written."""
+        return iter(list(self._rows.items()))
+
+    def get(self, ino: int) -> Partial | None:
+        return self._rows.get(ino)
+
+    # -- changes, inside an act
+
+    def begin(self, act: Act, inode: Inode, *, size: int | None = None) -> None:
+        """Note that the file is being written. `size`: what it is cut to first, if it is."""
+        before = self._rows.get(inode.ino)
+        kept = inode.stored_size if size is None else size
+        if before is None or not kept:
+            if before and before.is_writing and before.is_new and not before.offset:
+                return
+            now = self._tree.store.clock.time_ns()
+            upload = before.upload if before else None
+            self.put(act, inode.ino, Partial(now, is_new=not kept, upload=upload))
+        elif before.why or kept < before.offset:
+            offset = min(before.offset, _floor(kept))
+            changed = replace(before, offset=offset, why="", stopped_ns=0)
+            self.put(act, inode.ino, changed)
+
+    def end(self, act: Act, ino: int) -> None:
+        """Note that the file is complete, or gone."""
+        if ino in self._rows:
+            act.delete(keys.partial(ino))
+            act.then(lambda: self._rows.pop(ino, None))
+
+    def put(self, act: Act, ino: int, changed: Partial) -> None:
+        """Note all of it anew."""
+        act.put(keys.partial(ino), partial.pack(changed))
+        act.then(lambda: self._rows.__setitem__(ino, changed))
+
+    # -- acts
+
+    def stop(self, inode: Inode, why: str) -> None:
+        """Note that its writer is gone too early. Raises DiskFull, StoreError."""
+        self._stop(inode, why, self._good_end(inode, self._rows[inode.ino].offset))
+
+    def complete(self, ino: int) -> None:
+        """Say that the file is as it should be. Raises DiskFull, StoreError."""
+        with self._tree.act() as act:
+            self.end(act, ino)
+
+    def settle(self) -> int:
+        """At a start: the writers of all files are gone. Returns how many partials there are.
+
+        The last blocks of each are verified, and its offset moves back where one is bad. Raises
+        DiskFull, StoreError.
+        """
+        for ino, one in self:
+            inode = self._tree.inodes.find(ino)
+            if inode is None:  # for fsck to say
+                continue
+            end = self._verified_end(inode, self._good_end(inode, one.offset))
+            if one.is_writing or _floor(end) != one.offset:
+                self._stop(inode, one.why or DAEMON_ENDED, end)
+        return len(self._rows)
+
+    def date_undated(self) -> None:
+        """Note the time for partials of when it was not known. Raises DiskFull, StoreError."""
+        undated = [(ino, one) for ino, one in self if one.why and not one.stopped_ns]
+        if not undated:
+            return
+        with self._tree.act() as act:
+            now = self.date(act)
+            for ino, one in undated:
+                self.put(act, ino, replace(one, stopped_ns=now))
+
+    def _stop(self, inode: Inode, why: str, end: int) -> None:
+        one = self._rows[inode.ino]
+        with self._tree.act() as act:
+            stopped = one.stopped_ns or self.date(act)
+            changed = replace(one, offset=_floor(end), why=why, stopped_ns=stopped)
+            self.put(act, inode.ino, changed)
+
+    # -- how much is good
+
+    async def check(self, ino: int) -> None:
+        """Verify all of a partial up to its offset, which moves back to before the first bad block.
+
+        Raises DiskFull, StoreError.
+        """
+        inode = self._tree.inodes.get(ino)
+        start = 0
+        while ino in self._rows and start < (offset := self._rows[ino].offset):
+            end = min(start + _LAST_BYTES, offset)
+            pieces = self._pieces(inode, start, end)
+            bad = await trio.to_thread.run_sync(_first_bad, pieces)
+            if bad is not None:
+                self.cut(ino, bad)
+                return
+            start = end
+
+    def cut(self, ino: int, offset: int) -> None:
+        """What lies behind `offset` is not good any more. Raises DiskFull, StoreError."""
+        one = self._rows.get(ino)
+        if one is not None and offset < one.offset:
+            with self._tree.act() as act:
+                self.put(act, ino, replace(one, offset=_floor(offset)))
+
+    def _good_end(self, inode: Inode, start: int) -> int:
+        """Where the bytes from `start` on end that lie in blocks."""
+        end = start
+        try:
+            while end < inode.stored_size:
+                stop = min(end + _WINDOW, inode.stored_size)
+                for one in self._extents.covering(inode.ino, end, stop):
+                    if not one.has_block:
+                        return end
+                    end = one.end
+        except StoreDamaged:  # a gap
+            pass
+        return end
+
+    def _verified_end(self, inode: Inode, end: int) -> int:
+        """`end`, or where the first bad block begins of the last few before it, and so on."""
+        while end > 0:
+            bad = _first_bad(self._pieces(inode, max(0, end - _LAST_BYTES), end))
+            if bad is None:
+                return end
+            end = bad
+        return 0
+
+    def _pieces(self, inode: Inode, start: int, end: int) -> list[tuple[Extent, ColdBlock | None]]:
+        found = []
+        for one in self._extents.covering(inode.ino, start, end):
+            try:
+                block = self._tree.store.locate(one.block) if one.has_block else None
+            except FusefsError:
+                block = None
+            found.append((one, block))
+        return found
+
+
+def _first_bad(pieces: list[tuple[Extent, ColdBlock | None]]) -> int | None:
+    """Where the first extent begins whose block is missing or does not verify."""
+    for one, block in pieces:
+        try:
+            if block is None or block.read_part(one.skip, one.length) is None:
+                return one.offset
+        except StoreDamaged:
+            return one.offset
+    return None
+
+
+def _floor(offset: int) -> int:
+    return offset // BLOCK_SIZE * BLOCK_SIZE
