@@ -5,6 +5,7 @@
     view        the rows of a store: its last checkpoint, and what the log says since
     tables      rows as values; the ones that do not decode
     names       names, directories, link counts
+    partials    what half-written files promise
     trash       entries of the trash, and its books: queue, batches, jobs, history
     contents    extents, references of blocks, link targets, extended attributes
     books       the index's own position, counters and sums

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator
 
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.tables import Tables
-from fusefs.model import keys
 from fusefs.model.extent import BLOCK_SIZE
 
 
