@@ -18,6 +18,7 @@ from fusefs.cli import (
     init,
     mount,
     output,
+    partial,
     rebuild,
     status,
     trash,
@@ -49,6 +50,7 @@ app.command("fsck")(fsck.fsck)
 app.command("rebuild")(rebuild.rebuild)
 app.command("gc")(gc.gc)
 app.add_typer(trash.app, name="trash")
+app.add_typer(partial.app, name="partial")
 app.command("version")(version.version)
 
 

@@ -44,6 +44,7 @@ def mount(
       writeback_cache let the kernel collect small writes
       noacl           no POSIX access control lists
       dirty_limit=MiB memory for data that is not yet written out (64)
+      partial_age=AGE half-written files move to the trash when idle for so long (never)
 
     \b
     Example:

@@ -59,6 +59,7 @@ def read(place: "Place") -> Record:
 
 def screen(record: Record) -> list[tuple[str, str]]:
     """The record as lines for people."""
+    partials = record["partials"]
     errors = [f"{record['damaged_reads']} damaged reads"] if record["damaged_reads"] else []
     if record["purge_trouble"]:
         errors.append(f"purging waits: {printable(record['purge_trouble'])}")
@@ -68,6 +69,11 @@ def screen(record: Record) -> list[tuple[str, str]]:
         ("store", f"{printable(record['store'])}  ({record['uuid']})"),
         ("mount", printable(_mount(record))),
         *space(record),
+        (
+            "half-written",
+            f"{counted(partials['count'], 'file', 'files')} of {size(partials['bytes'])},"
+            f" {size(partials['old_bytes'])} of it old",
+        ),
         (
             "purges",
             f"{record['purges_running']} under way, {record['purges_queued']} waiting",

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fusefs.base.units import parse_duration
 from fusefs.errors import UsageError
 
 Compression = Literal["none", "zstd"]
@@ -37,6 +38,8 @@ class MountOptions:
     writeback_cache: bool = False
     acl: bool = True
     dirty_limit_bytes: int = 64 << 20
+    #: Half-written files that are idle for longer move to the trash; None to keep them.
+    partial_age_s: float | None = None
     fuse_options: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
@@ -63,6 +66,8 @@ class MountOptions:
                 values[name.removeprefix("no")] = False
             elif name == "dirty_limit":
                 values["dirty_limit_bytes"] = _megabytes(option, value)
+            elif name == "partial_age":
+                values["partial_age_s"] = _age(option, value)
             elif option in KERNEL:
                 kernel.add(option)
                 if option == "allow_other":
@@ -76,3 +81,12 @@ def _megabytes(option: str, value: str) -> int:
     if not value.isdigit() or not 1 <= int(value) <= 65536:
         raise UsageError(f"mount option {option!r}: give whole MiB, such as dirty_limit=64")
     return int(value) << 20
+
+
+def _age(option: str, value: str) -> float | None:
+    if value == "never":
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise UsageError(f"mount option {option!r}: {error}") from error

@@ -12,6 +12,7 @@ from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.purging import Purging
+from fusefs.daemon.sweeping import Sweeping
 from fusefs.errors import DiskFull, FusefsError
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.files.reaper import Reaper
@@ -49,6 +50,10 @@ class Filesystem:
         self.expiry = Expiry(store, self.trash, self.purger)
         self.purging = Purging(self.trash, self.purger, self.expiry, self.reaper)
         self.collecting = Collecting(store)
+        self.sweeping = Sweeping(
+            self.tree, self.files, self.trash, self.events, options.partial_age_s
+        )
+        self.sweeping.forget_name = lambda parent, name: self.forget_name(parent, name)
         self.trash.tell = self._tell
         self.purging.tell_over = self._tell_over
         self.collecting.tell = self._tell_collected
@@ -131,6 +136,7 @@ class Filesystem:
             if not self.options.read_only:
                 nursery.start_soon(self.collecting.run)
                 nursery.start_soon(self.purging.run)
+                nursery.start_soon(self.sweeping.run)
 
     async def _run_ticks(self) -> None:
         """What is due every now and then.

@@ -13,6 +13,7 @@ from fusefs import __version__
 from fusefs.base.clock import utc
 from fusefs.daemon.collecting import Progress
 from fusefs.daemon.filesystem import Filesystem
+from fusefs.daemon.partial_desk import PartialDesk
 from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.daemon.verbs import Desk
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
@@ -37,7 +38,7 @@ class Service:
         self.events = filesystem.events
         self._mountpoint = mountpoint
         self._started = time.time()
-        desks: list[Desk] = [TrashDesk(filesystem)]
+        desks: list[Desk] = [TrashDesk(filesystem), PartialDesk(filesystem)]
         self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
 
     def verb(self, name: str) -> BoundVerb | None:
@@ -74,6 +75,7 @@ class Service:
             "replayed_records": statistics.replay.batches,
             "cut_bytes": statistics.replay.cut_bytes,
             "damaged_reads": statistics.damaged_reads,
+            "partials": filesystem.sweeping.record(),
             **filesystem.purging.record(),
             "collecting": self._collecting(),
             **self.df(),

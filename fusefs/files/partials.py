@@ -96,7 +96,8 @@ class Partials:
 
     def stop(self, inode: Inode, why: str) -> None:
         """Note that its writer is gone too early. Raises DiskFull, StoreError."""
-        self._stop(inode, why, self._good_end(inode, self._rows[inode.ino].offset))
+        one = self._rows[inode.ino]
+        self._stop(inode, why, self._stored_end(inode, one), is_damaged=one.is_damaged)
 
     def complete(self, ino: int) -> None:
         """Say that the file is as it should be. Raises DiskFull, StoreError."""
@@ -113,9 +114,11 @@ class Partials:
             inode = self._tree.inodes.find(ino)
             if inode is None:  # for fsck to say
                 continue
-            end = self._verified_end(inode, self._good_end(inode, one.offset))
+            stored = self._stored_end(inode, one)
+            end = self._verified_end(inode, stored)
             if one.is_writing or _floor(end) != one.offset:
-                self._stop(inode, one.why or DAEMON_ENDED, end)
+                is_damaged = one.is_damaged or end < stored
+                self._stop(inode, one.why or DAEMON_ENDED, end, is_damaged=is_damaged)
         return len(self._rows)
 
     def date_undated(self) -> None:
@@ -128,11 +131,13 @@ class Partials:
             for ino, one in undated:
                 self.put(act, ino, replace(one, stopped_ns=now))
 
-    def _stop(self, inode: Inode, why: str, end: int) -> None:
+    def _stop(self, inode: Inode, why: str, end: int, *, is_damaged: bool) -> None:
         one = self._rows[inode.ino]
         with self._tree.act() as act:
             stopped = one.stopped_ns or self.date(act)
-            changed = replace(one, offset=_floor(end), why=why, stopped_ns=stopped)
+            changed = replace(
+                one, offset=_floor(end), why=why, stopped_ns=stopped, is_damaged=is_damaged
+            )
             self.put(act, inode.ino, changed)
 
     # -- how much is good
@@ -149,16 +154,30 @@ class Partials:
             pieces = self._pieces(inode, start, end)
             bad = await trio.to_thread.run_sync(_first_bad, pieces)
             if bad is not None:
-                self.cut(ino, bad)
+                self.cut(ino, bad, is_damaged=True)
                 return
             start = end
 
-    def cut(self, ino: int, offset: int) -> None:
-        """What lies behind `offset` is not good any more. Raises DiskFull, StoreError."""
+    def cut(self, ino: int, offset: int, *, is_damaged: bool = False) -> None:
+        """What lies behind `offset` is gone, or damaged. Raises DiskFull, StoreError."""
         one = self._rows.get(ino)
         if one is not None and offset < one.offset:
+            is_damaged = is_damaged or one.is_damaged
             with self._tree.act() as act:
-                self.put(act, ino, replace(one, offset=_floor(offset)))
+                changed = replace(one, offset=_floor(offset), is_damaged=is_damaged)
+                self.put(act, ino, changed)
+
+    def _stored_end(self, inode: Inode, one: Partial) -> int:
+        """Up to where it is stored, and where damage was found before, verified from there on."""
+        if not one.is_writing:
+            return one.offset
+        stored = self._good_end(inode, one.offset)
+        if one.is_damaged:
+            for start in range(one.offset, stored, _LAST_BYTES):
+                end = min(start + _LAST_BYTES, stored)
+                if (bad := _first_bad(self._pieces(inode, start, end))) is not None:
+                    return bad
+        return stored
 
     def _good_end(self, inode: Inode, start: int) -> int:
         """Where the bytes from `start` on end that lie in blocks."""

@@ -72,13 +72,16 @@ class Trash:
 
     # -- what the tree asks
 
+    def keeps(self, what: Removed) -> bool:
+        """Whether it would stay for its time, if it were removed so."""
+        place, process = self._place(what.parent), self._removers.of(what.caller.pid).process
+        return not self._goes_for_good(what, place, self._keeping(what, place), process)
+
     def removed(self, act: Act, what: Removed) -> None:
         inode = what.inode
         place = self._place(what.parent)
         remover = self._removers.of(what.caller.pid)
-        keeping = place.keeping
-        if self.retention.rule_of(inode) != "inherit":
-            keeping = self.retention.at(inode, what.parent)
+        keeping = self._keeping(what, place)
         if self._goes_for_good(what, place, keeping, remover.process):
             self._tree.free_if_unnamed(act, inode)
             return
@@ -135,6 +138,11 @@ class Trash:
             return False
         age_ns = self._store.clock.time_ns() - what.inode.btime
         return skips.takes(what.name, process, age_ns)
+
+    def _keeping(self, what: Removed, place: _Place) -> Keeping:
+        if self.retention.rule_of(what.inode) != "inherit":
+            return self.retention.at(what.inode, what.parent)
+        return place.keeping
 
     def left_trash(
         self, act: Act, parent: Inode, name: bytes, inode: Inode, caller: Caller

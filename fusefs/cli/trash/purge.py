@@ -102,7 +102,7 @@ def empty(
 
 
 def _report(surface: "Surface", asked: list[Record], no_wait: bool, as_json: bool) -> None:
-    from fusefs.cli.trash.wanted import fail
+    from fusefs.cli.failures import fail
 
     jobs = [job for answer in asked for job in answer["jobs"]]
     items = [item for answer in asked for item in answer["items"]]

@@ -38,7 +38,8 @@ def restore(
       fusefs trash restore ~/mnt 17 --to ~/mnt/docs/a.old
       fusefs trash restore ~/mnt --last
     """
-    from fusefs.cli.trash.wanted import fail, split
+    from fusefs.cli.failures import fail
+    from fusefs.cli.trash.wanted import split
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve_inner
     from fusefs.errors import UsageError

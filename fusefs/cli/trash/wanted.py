@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fusefs.errors import FusefsError, SomeFailed, UsageError
+from fusefs.errors import UsageError
 
 if TYPE_CHECKING:
     from fusefs.daemon.surface import Surface
@@ -42,20 +42,3 @@ def pages(surface: "Surface", verb: str, **arguments: Any) -> Iterator[dict[str,
         answer = surface.ask(verb, after=after, **arguments)
         yield from answer["records"]
         after = answer["next"]
-
-
-def fail(failed: Sequence[tuple[str, dict[str, Any]]], done: int) -> None:
-    """End with what failed, if anything did: alone by its own code, among others by SomeFailed.
-
-    `failed`: (what, the error as a record).
-    """
-    from fusefs.cli import output
-    from fusefs.daemon.wire import decode_error
-
-    errors: list[FusefsError] = [decode_error(described) for _, described in failed]
-    if len(errors) == 1 and not done:
-        raise errors[0]
-    if errors:
-        for error in errors:
-            output.complain(str(error))
-        raise SomeFailed(f"{len(errors)} of {len(errors) + done} failed, see above")

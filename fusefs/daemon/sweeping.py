@@ -1,0 +1,131 @@
+"""Half-written files that nobody goes on with move to the trash, once they are old enough.
+
+Only what is nothing but a copy that stopped is swept: an older file that was being changed when its
+writer died stays, whatever its age. And only into a trash that keeps it: where the trash is off, or
+a rule says to keep nothing, it stays, too.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from fusefs.base.events import Events
+from fusefs.errors import DiskFull, FusefsError, InUse, WrongState
+from fusefs.files.files import Files
+from fusefs.model.entry import Cause
+from fusefs.model.inode import Inode
+from fusefs.model.partial import Partial
+from fusefs.trash.trash import Trash
+from fusefs.tree.removal import Caller, Removed
+from fusefs.tree.tree import Tree
+
+#: Partials idle for longer count as old where no age is set.
+OLD_S = 7 * 86400.0
+_LOOK_EVERY_S = 60.0
+_NANO = 1e9
+
+log = structlog.get_logger(__name__)
+
+
+class Swept(NamedTuple):
+    """What became of one: `error` where it could not be moved."""
+
+    path: bytes
+    size: int
+    error: FusefsError | None
+
+
+class Sweeping:
+    """Finds old partials of a filesystem and moves them to its trash.
+
+    `age_s`: how long one may be idle; None to sweep none by itself. `forget_name` tells the face
+    that a name is gone.
+    """
+
+    def __init__(
+        self, tree: Tree, files: Files, trash: Trash, events: Events, age_s: float | None
+    ) -> None:
+        self._tree = tree
+        self._partials = files.partials
+        self._trash = trash
+        self._events = events
+        self.age_s = age_s
+        self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
+
+    def idle_s(self, one: Partial) -> float | None:
+        """For how long nobody has written it; None while that is not known."""
+        now = self._trash.steady.now_ns()
+        if one.is_writing:
+            return 0.0
+        return (now - one.stopped_ns) / _NANO if now and one.stopped_ns else None
+
+    def old(self, age_s: float) -> Iterator[tuple[Inode, Partial]]:
+        """The partials that have been idle for longer."""
+        for ino, one in self._partials:
+            inode = self._tree.inodes.find(ino)
+            idle = self.idle_s(one)
+            if inode is not None and inode.nlink and idle is not None and idle > age_s:
+                yield inode, one
+
+    def record(self) -> dict[str, int]:
+        """How many there are, and their bytes; those of the old ones apart."""
+        sizes = [
+            inode.size
+            for ino, one in self._partials
+            if not one.is_writing and (inode := self._tree.inodes.find(ino)) and inode.nlink
+        ]
+        old = self.old(OLD_S if self.age_s is None else self.age_s)
+        return {
+            "count": len(sizes),
+            "bytes": sum(sizes),
+            "old_bytes": sum(inode.size for inode, _ in old),
+        }
+
+    async def sweep(self, age_s: float, uid: int, *, dry_run: bool = False) -> list[Swept]:
+        """Move partials that have been idle for longer to the trash: those that `uid` owns, or all
+        for root. Raises StoreError."""
+        wanted = {
+            inode.ino: inode
+            for inode, one in self.old(age_s)
+            if one.is_new and uid in (0, inode.uid)
+        }
+        found = []
+        if wanted:
+            for place in self._tree.names_of(wanted):
+                if place is None:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    found.append(place)
+        return [self._move(wanted[ino], parent, name, dry_run) for ino, parent, name in found]
+
+    def _move(self, inode: Inode, parent: int, name: bytes, dry_run: bool) -> Swept:
+        above = self._tree.inode(parent)
+        path = b"/".join(filter(None, (self._tree.path_of(above), name)))
+        one = self._partials.get(inode.ino)
+        if one is None or one.is_writing or self._tree.lookup(parent, name) is not inode:
+            return Swept(path, inode.size, InUse("somebody goes on with it"))
+        caller = Caller(inode.uid, inode.gid, os.getpid())
+        if not self._trash.keeps(Removed(above, name, inode, Cause.UNLINK, caller)):
+            message = "the trash would not keep it: if it is of no use, remove it with rm"
+            return Swept(path, inode.size, WrongState(message))
+        if not dry_run:
+            self._tree.unlink(parent, name, caller)
+            self.forget_name(parent, name)
+            shown = b"/" + path
+            self._events.publish("partial-swept", path=shown, size=inode.size, offset=one.offset)
+            log.info("swept a partial", path=os.fsdecode(shown), size=inode.size, why=one.why)
+        return Swept(path, inode.size, None)
+
+    async def run(self) -> None:
+        """Sweep what is older than the set age, now and then; until cancelled."""
+        while True:
+            try:
+                self._partials.date_undated()
+                if self.age_s is not None:
+                    await self.sweep(self.age_s, 0)
+            except DiskFull:
+                pass  # another time
+            await trio.sleep(min(_LOOK_EVERY_S, (self.age_s or _LOOK_EVERY_S) / 2))
