@@ -25,7 +25,7 @@
     |-- NoSuchEntry                 ENOENT   31   no such entry in the trash
     |-- TargetExists                EEXIST   32   restore never overwrites
     |-- NotPermitted                EPERM    33
-    |-- WrongState                  EBUSY    34   not possible in the state that an entry is in
+    |-- WrongState                  EBUSY    34   not possible in the state that it is in
     |-- InUse                       EBUSY    35   somebody has it open
     |-- BadPolicy                   EINVAL   36   a policy of the trash that does not parse
     |-- DamageFound                 EIO      40   fsck or rebuild found damage (each was named)
