@@ -211,7 +211,7 @@ class NotPermitted(FusefsError):
 
 
 class WrongState(FusefsError):
-    """An operation on an entry of the trash that its state does not allow."""
+    """An operation that the state of a thing, such as an entry of the trash, does not allow."""
 
     errno = EBUSY
     exit_code = 34
