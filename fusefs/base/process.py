@@ -1,8 +1,12 @@
 """What the kernel tells of other processes, in /proc (see proc(5))."""
 
+import os
+from contextlib import suppress
+
 #: Which field of /proc/PID/stat, after the name in parentheses, is the exit code.
 _EXIT_CODE = 52 - 3
 _SIGNAL = 0x7F
+_STAT_SIZE = 1024
 
 
 def name_of(pid: int) -> bytes:
@@ -14,12 +18,30 @@ def name_of(pid: int) -> bytes:
         return b""
 
 
-def killed_by(pid: int) -> int:
-    """The number of the signal by which a process or thread is just ending; 0 if it lives on, ends
-    by itself, is gone, or may not be looked at."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read(1024).rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[_EXIT_CODE]) & _SIGNAL if len(fields) > _EXIT_CODE else 0
+class Deaths:
+    """Looks whether processes are just ending; keeps the file of the last one open, which is asked
+    for again and again while it closes many files."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._file = -1
+
+    def killed_by(self, pid: int) -> int:
+        """The number of the signal by which a process or thread is just ending; 0 if it lives on,
+        ends by itself, is gone, or may not be looked at."""
+        if pid != self._pid:
+            self._open(pid)
+        try:
+            fields = os.pread(self._file, _STAT_SIZE, 0).rpartition(b")")[2].split()
+        except OSError:  # gone, or never there; the next one may have the same number
+            self._open(0)
+            return 0
+        return int(fields[_EXIT_CODE]) & _SIGNAL if len(fields) > _EXIT_CODE else 0
+
+    def _open(self, pid: int) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._pid, self._file = pid, -1
+        if pid:
+            with suppress(OSError):
+                self._file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)

@@ -11,7 +11,7 @@ from signal import Signals
 
 import trio
 
-from fusefs.base.process import killed_by, name_of
+from fusefs.base.process import Deaths, name_of
 from fusefs.errors import FusefsError, Refused, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.files.partials import Partials
@@ -70,6 +70,7 @@ class Files:
     def __init__(self, tree: Tree, *, limit_bytes: int) -> None:
         self.extents = Extents(tree)
         self.partials = Partials(tree, self.extents)
+        self.deaths = Deaths()
         self.waiting_bytes = 0
         self._tree = tree
         self._store: Store = tree.store
@@ -107,7 +108,7 @@ class Files:
         one = self.partials.get(file.inode.ino)
         if not one and not file.waiting:
             self.flush(file)
-        elif signal := killed_by(handle.pid):
+        elif signal := self.deaths.killed_by(handle.pid):
             self.flush(file)
             name = os.fsdecode(name_of(handle.pid))
             self._stop(file, f"{name} was killed by {Signals(signal).name}")

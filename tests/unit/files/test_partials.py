@@ -210,7 +210,7 @@ def test_all_of_it_can_be_checked(fs: InProcess) -> None:
 def test_a_killed_writer_leaves_a_partial(fs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = create(fs, b"file")
     fs.pwrite(handle, 0, os.urandom(MIB))
-    monkeypatch.setattr("fusefs.files.files.killed_by", lambda pid: 15)
+    monkeypatch.setattr(fs.files.deaths, "killed_by", lambda pid: 15)
     close(fs, handle)
     one = left(fs, b"file")
     assert one.offset == MIB
@@ -224,7 +224,7 @@ def test_a_writer_that_was_killed_after_another_closed_leaves_what_is_complete(
     handle = create(fs, b"file")
     fs.pwrite(handle, 0, b"all of it")
     fs.files.close(fs.files.handle(handle))
-    monkeypatch.setattr("fusefs.files.files.killed_by", lambda pid: 9)
+    monkeypatch.setattr(fs.files.deaths, "killed_by", lambda pid: 9)
     close(fs, handle)
     assert partial(fs, b"file") is None
 

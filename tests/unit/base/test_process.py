@@ -1,0 +1,39 @@
+"""A process that is being killed is told from one that ends by itself, while it ends."""
+
+import os
+import signal
+
+import pytest
+
+from fusefs.base.process import Deaths, name_of
+
+
+def ended(number: int | None) -> int:
+    """A child that has ended by a signal or by itself, and that nobody has waited for yet."""
+    child = os.fork()
+    if child == 0:
+        if number is not None:
+            os.kill(os.getpid(), number)
+        os._exit(3)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, None])
+def test_how_it_ends(number: int | None) -> None:
+    child = ended(number)
+    try:
+        deaths = Deaths()
+        assert deaths.killed_by(child) == (number or 0)
+        assert deaths.killed_by(os.getpid()) == 0
+        assert deaths.killed_by(child) == (number or 0)
+    finally:
+        os.waitpid(child, 0)
+    assert deaths.killed_by(child) == 0, "gone"
+    assert deaths.killed_by(child) == 0
+    assert deaths.killed_by(os.getpid()) == 0
+
+
+def test_names() -> None:
+    assert name_of(os.getpid())
+    assert name_of(0) == b""
