@@ -1,7 +1,9 @@
 """The rooms below, put together for one store, and their background work."""
 
 import os
+import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -28,6 +30,10 @@ from fusefs.tree.tree import Tree
 #: An index older than this makes a mount after a crash slower than it need be.
 CHECKPOINT_AGE_S = 2.0
 _TICK_S = 0.25
+#: After an unclean stop: slices of hints that a start fills, some 100 ms in all, and how much
+#: longer than a later slice the time is between two of them.
+_REFILLED_AT_ONCE = 10
+_REFILL_REST = 3
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +45,7 @@ class Filesystem:
         self.store = store
         self.options = options
         self.events = Events(store.clock)
+        self._refill = store.refill_hints()
         self.tree = Tree(store, noatime=options.noatime or options.read_only)
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree, is_enabled=options.trash)
@@ -118,6 +125,8 @@ class Filesystem:
                 filesystem.files.partials.settle()
             except DiskFull as error:
                 log.warning("partials wait for space to be looked at", error=str(error))
+        for _ in islice(filesystem._refill, _REFILLED_AT_ONCE):
+            pass
         store.forget_old_index()
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
@@ -133,6 +142,7 @@ class Filesystem:
         """Flush by age, checkpoint, purge, free what nobody needs; until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_ticks)
+            nursery.start_soon(self._refill_hints)
             if not self.options.read_only:
                 nursery.start_soon(self.collecting.run)
                 nursery.start_soon(self.purging.run)
@@ -143,13 +153,11 @@ class Filesystem:
 
         A full disk is no reason to stop: it is said once, and tried again.
         """
-        refill = self.store.refill_hints()
         clock = self.store.clock
         last_checkpoint = clock.monotonic()
         was_full = False
         while True:
             await trio.sleep(_TICK_S)
-            next(refill, None)
             try:
                 self.files.flush_older_than(FLUSH_AGE_S)
                 self._forget_vanished()
@@ -162,6 +170,13 @@ class Filesystem:
                 if not was_full:
                     log.warning("background work waits for space", error=str(error))
                 was_full = True
+
+    async def _refill_hints(self) -> None:
+        """In some of the time, so that requests go on."""
+        started = time.monotonic()
+        for _ in self._refill:
+            await trio.sleep((time.monotonic() - started) * _REFILL_REST)
+            started = time.monotonic()
 
     def _forget_vanished(self) -> None:
         """Have the face let go of purged names, or their inodes would be kept for it."""

@@ -8,14 +8,12 @@ key of the main index would spread each checkpoint over thousands of pages.)
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lmdb
 
 _PREFIX = 10
 _CLEAN = "clean"
-_REFILL_STEP = 2000
 
 
 class Hints:
@@ -53,14 +51,6 @@ class Hints:
             self._puts += 1
             if self._puts % 4096 == 0:
                 self._turn_over()
-
-    def refill(self, blocks: Iterable[tuple[bytes, int]]) -> Iterator[None]:
-        """Put (digest, number) pairs, a slice at each step."""
-        for count, (digest, number) in enumerate(blocks):
-            self.put(digest, number)
-            if count % _REFILL_STEP == _REFILL_STEP - 1:
-                yield
-        self.needs_refill = False
 
     def close(self) -> None:
         """Keep what is there for the next opening, if it is complete."""

@@ -40,6 +40,8 @@ from fusefs.store.usage import BOOKS, Usage
 CHECKPOINT_BATCHES = 1000
 #: Bounds what a mount after a crash must read and hash, to about half a second.
 CHECKPOINT_BYTES = 256 << 20
+#: Hints that are filled in one go, in some 10 ms.
+REFILL_SLICE = 2000
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
 #: Where a rebuild makes an index, and where it leaves the one that it has replaced.
@@ -531,24 +533,20 @@ class Store:
             yield view
 
     def refill_hints(self) -> Iterator[None]:
-        """Fill the hints again after an unclean stop, a slice at each step."""
-        if not self._hints.needs_refill:
-            return
-        last = 0
-        while rows := self._blocks_after(last):
-            yield from self._hints.refill(rows)
-            last = rows[-1][1]
-            self._hints.needs_refill = True
-            yield
-        self._hints.needs_refill = False
+        """Fill the hints again after an unclean stop, with a pause after each slice but the last.
 
-    def _blocks_after(self, number: int, limit: int = 5000) -> list[tuple[bytes, int]]:
-        found = []
-        for key, row in self.scan(keys.block(number + 1), keys.BLOCK):
-            found.append((Block.unpack(row).digest, keys.number(key)))
-            if len(found) == limit:
-                break
-        return found
+        The newest blocks come first: what was being written when the power failed is what will be
+        written again.
+        """
+        end = keys.BLOCK + b"\xff"
+        while self._hints.needs_refill:
+            rows = self.tail(end, keys.BLOCK, REFILL_SLICE)
+            for key, row in rows:
+                self._hints.put(Block.unpack(row).digest, keys.number(key))
+                end = key
+            self._hints.needs_refill = len(rows) == REFILL_SLICE
+            if self._hints.needs_refill:
+                yield
 
     def statistics(self) -> StoreStatistics:
         return StoreStatistics(

@@ -7,7 +7,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from fusefs.store.hints import Hints
-from fusefs.store.store import Store
+from fusefs.store.store import REFILL_SLICE, Store
 from tests.unit.store.acts import add
 
 Open = Callable[[], Store]
@@ -76,7 +76,21 @@ def test_a_refill_that_was_broken_off_starts_again(open_store: Open) -> None:
     store = open_store()
     for _ in store.refill_hints():
         pass
-    assert add(store, b"5999") == numbers[5999]
+    assert add(store, b"0") == numbers[0]
+
+
+def test_the_newest_blocks_are_found_first(open_store: Open) -> None:
+    store = open_store()
+    batch = store.batch()
+    numbers = [store.add_block(batch, b"%d" % index) for index in range(REFILL_SLICE + 1)]
+    for number in numbers:
+        store.change_refs(batch, number, 1)
+    store.commit(batch)
+    store.abandon()
+    store = open_store()
+    next(store.refill_hints())
+    assert add(store, b"%d" % REFILL_SLICE) == numbers[-1]
+    assert add(store, b"0") > numbers[-1]
 
 
 def test_a_hint_to_another_block_is_not_believed(store: Store) -> None:

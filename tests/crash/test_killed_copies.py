@@ -1,0 +1,68 @@
+"""A copy by cp is killed again and again, the tool or the daemon, and repeated until it is through.
+
+Whatever was stored before a kill is not stored again: all runs together store the file once, and
+for each kill at most one block that was not whole. FUSEFS_COPY_MIB, FUSEFS_KILL_ROUNDS and
+FUSEFS_KILL_SEED make the file larger, the kills more, or others.
+"""
+
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Mounted, fusefs
+from tests.system.trashcan import until
+
+pytestmark = [pytest.mark.mount, pytest.mark.slow]
+
+MIB = 1 << 20
+SIZE = int(os.environ.get("FUSEFS_COPY_MIB", "96")) * MIB
+KILLS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "4"))
+SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
+#: Headers, rows and seals, as a part of what is stored.
+BOOKS = 0.002
+
+
+def write_source(path: Path) -> None:
+    source = random.Random(SEED)
+    with path.open("wb") as file:
+        for _ in range(SIZE // MIB):
+            file.write(source.randbytes(MIB))
+
+
+def log_bytes(mounted: Mounted) -> int:
+    return sum(file.stat().st_size for file in (mounted.store / "segments").iterdir())
+
+
+def points(source: random.Random) -> list[int]:
+    """How much of the file is stored at each kill, ascending."""
+    return sorted(source.randrange(SIZE * 19 // 20) for _ in range(KILLS))
+
+
+@pytest.mark.timeout(120 + (SIZE >> 20) * KILLS // 10)
+@pytest.mark.parametrize("victim", ["tool", "daemon"])
+def test_a_copy_that_is_killed_often_is_stored_once(
+    mounted: Mounted, tmp_path: Path, victim: str
+) -> None:
+    mounted.expected = ["a record is cut short", "without syncing it first"]
+    source, target = tmp_path / "source", mounted.mnt / "target"
+    write_source(source)
+    for point in points(random.Random(f"{SEED} {victim}")):
+        with subprocess.Popen(["cp", source, target], stderr=subprocess.DEVNULL) as copy:
+            until(lambda: log_bytes(mounted) >= point or copy.poll() is not None)  # noqa: B023
+            if victim == "daemon":
+                mounted.kill()
+            copy.kill()
+        if victim == "daemon":
+            mounted.mount()
+    subprocess.run(["cp", source, target], check=True)
+    assert os.getxattr(target, "user.fusefs.state") == b"complete"
+    fusefs("status", mounted.mnt)
+    stored = log_bytes(mounted)
+    print(f"{victim}: {KILLS} kills, seed {SEED}: {SIZE} bytes are stored in {stored}")
+    assert stored <= SIZE * (1 + BOOKS) + (KILLS + 1) * MIB
+    mounted.remount()
+    subprocess.run(["cmp", source, target], check=True)
+    fusefs("fsck", mounted.mnt)
