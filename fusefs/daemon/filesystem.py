@@ -120,11 +120,10 @@ class Filesystem:
             )
         for _ in filesystem.trash.revive():  # what a crash cut short
             pass
-        if not options.read_only:
-            try:
-                filesystem.files.partials.settle()
-            except DiskFull as error:
-                log.warning("partials wait for space to be looked at", error=str(error))
+        try:
+            filesystem.files.partials.settle(is_read_only=options.read_only)
+        except DiskFull as error:
+            log.warning("half-written files wait for space to be noted", error=str(error))
         for _ in islice(filesystem._refill, _REFILLED_AT_ONCE):
             pass
         store.forget_old_index()

@@ -97,15 +97,16 @@ class Partials:
     def stop(self, inode: Inode, why: str) -> None:
         """Note that its writer is gone too early. Raises DiskFull, StoreError."""
         one = self._rows[inode.ino]
-        self._stop(inode, why, self._stored_end(inode, one), is_damaged=one.is_damaged)
+        end = self._stored_end(inode, one)
+        self._put_dated(inode.ino, replace(one, offset=_floor(end), why=why))
 
     def complete(self, ino: int) -> None:
         """Say that the file is as it should be. Raises DiskFull, StoreError."""
         with self._tree.act() as act:
             self.end(act, ino)
 
-    def settle(self) -> int:
-        """At a start: the writers of all files are gone. Returns how many partials there are.
+    def settle(self, *, is_read_only: bool = False) -> None:
+        """At a start: the writers of all files are gone. With `is_read_only` only we know it.
 
         The last blocks of each are verified, and its offset moves back where one is bad. Raises
         DiskFull, StoreError.
@@ -117,9 +118,14 @@ class Partials:
             stored = self._stored_end(inode, one)
             end = self._verified_end(inode, stored)
             if one.is_writing or _floor(end) != one.offset:
-                is_damaged = one.is_damaged or end < stored
-                self._stop(inode, one.why or DAEMON_ENDED, end, is_damaged=is_damaged)
-        return len(self._rows)
+                changed = replace(
+                    one, offset=_floor(end), why=one.why or DAEMON_ENDED,
+                    is_damaged=one.is_damaged or end < stored,
+                )  # fmt: skip
+                if is_read_only:
+                    self._rows[ino] = changed
+                else:
+                    self._put_dated(ino, changed)
 
     def date_undated(self) -> None:
         """Note the time for partials of when it was not known. Raises DiskFull, StoreError."""
@@ -131,14 +137,10 @@ class Partials:
             for ino, one in undated:
                 self.put(act, ino, replace(one, stopped_ns=now))
 
-    def _stop(self, inode: Inode, why: str, end: int, *, is_damaged: bool) -> None:
-        one = self._rows[inode.ino]
+    def _put_dated(self, ino: int, one: Partial) -> None:
         with self._tree.act() as act:
             stopped = one.stopped_ns or self.date(act)
-            changed = replace(
-                one, offset=_floor(end), why=why, stopped_ns=stopped, is_damaged=is_damaged
-            )
-            self.put(act, inode.ino, changed)
+            self.put(act, ino, replace(one, stopped_ns=stopped))
 
     # -- how much is good
 

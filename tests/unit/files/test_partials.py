@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fusefs.config.options import MountOptions
 from fusefs.errors import Refused
 from fusefs.files import attributes, partials
 from fusefs.model.partial import Partial, Upload
@@ -78,6 +79,15 @@ def test_a_crash_leaves_a_partial_that_says_how_far_it_is_good(fs: InProcess) ->
     assert (one.offset, one.is_new, one.why) == (3 * MIB, True, partials.DAEMON_ENDED)
     fs.crash()
     assert left(fs, b"file") == one
+
+
+def test_a_read_only_mount_knows_it_too(fs: InProcess) -> None:
+    handle = create(fs, b"file")
+    fs.pwrite(handle, 0, os.urandom(MIB))
+    fs.options = MountOptions(read_only=True)
+    fs.crash()
+    assert left(fs, b"file").offset == MIB
+    assert not fs.store.has_uncheckpointed
 
 
 def test_an_empty_file_that_was_just_made_is_one_too(fs: InProcess) -> None:
