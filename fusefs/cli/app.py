@@ -20,6 +20,7 @@ from fusefs.cli import (
     output,
     partial,
     rebuild,
+    scrub,
     status,
     trash,
     umount,
@@ -49,6 +50,7 @@ app.command("events")(events.events)
 app.command("fsck")(fsck.fsck)
 app.command("rebuild")(rebuild.rebuild)
 app.command("gc")(gc.gc)
+app.command("scrub")(scrub.scrub)
 app.add_typer(trash.app, name="trash")
 app.add_typer(partial.app, name="partial")
 app.command("version")(version.version)

@@ -45,6 +45,8 @@ def mount(
       noacl           no POSIX access control lists
       dirty_limit=MiB memory for data that is not yet written out (64)
       partial_age=AGE half-written files move to the trash when idle for so long (never)
+      scrub_rate=SIZE bytes a second that are read just to verify them (4M), 0: none
+      scrub_every=AGE from the begin of one pass over all to the next (30d)
 
     \b
     Example:

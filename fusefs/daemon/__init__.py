@@ -16,7 +16,13 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     client          its other end
     surface         the verbs on a store, whether a daemon has it or not
     filesystem      assembles store, tree, files and trash
+    pace            how long background work rests, so that requests come first
+    scrubbing       when blocks are read to verify them, and the records of bad ones
+    users           which files need a block
     collecting      when space is given back, and at what pace
+    verbs           what can be asked by name
+    trash_desk      ... of the trash
+    scrub_desk      ... of the scrub
     service         what the verbs answer, from a running filesystem
 
 What must stay true: a dead daemon never looks like an empty directory, nothing here waits on a

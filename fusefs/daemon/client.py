@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fusefs.daemon.collecting import Progress
 
 _ANSWER_TIMEOUT_S = 15.0
-#: Between two looks at a purge.
+#: Between two looks at a purge or a scrub.
 _MOMENT_S = 0.1
 #: For what waits on the disk: at most the dirty limit has to be written.
 _FLUSH_TIMEOUT_S = 300.0
@@ -90,6 +90,10 @@ class Client:
     def purge_progress(self, jobs: list[int]) -> list[dict[str, Any]]:
         time.sleep(_MOMENT_S)
         return list(self.ask("trash_jobs", numbers=jobs))
+
+    def scrub_progress(self) -> dict[str, Any]:
+        time.sleep(_MOMENT_S)
+        return dict(self.ask("scrub_status"))
 
     def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> dict[str, Any]:
         with self._watching(on_progress):

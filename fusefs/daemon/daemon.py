@@ -159,7 +159,7 @@ class _Daemon:
         filesystem.is_referenced = mount.is_referenced
         service = Service(filesystem, os.fspath(self._mountpoint))
         filesystem.forget_name = mount.forget_name
-        filesystem.purging.count_requests = mount.count_requests
+        filesystem.count_requests = mount.count_requests
         control = ControlServer(self._store, service, self._stop_asked.set)
         try:
             async with trio.open_nursery() as nursery:

@@ -13,13 +13,18 @@ from fusefs.base.clock import Clock, SystemClock
 from fusefs.base.events import Events
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
+from fusefs.daemon.pace import Pace
 from fusefs.daemon.purging import Purging
+from fusefs.daemon.scrubbing import Scrubbing
 from fusefs.daemon.sweeping import Sweeping
 from fusefs.errors import DiskFull, FusefsError
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.files.reaper import Reaper
+from fusefs.model.corruption import Corruption
 from fusefs.model.entry import Entry, State
 from fusefs.model.job import Job
+from fusefs.model.scrub import Pass
+from fusefs.store import format
 from fusefs.store.store import Store
 from fusefs.trash.expiry import Expiry
 from fusefs.trash.purge import Purger
@@ -55,7 +60,15 @@ class Filesystem:
         self.purger = Purger(self.tree, self.trash, self.files.is_open)
         self.purger.try_again = self.reaper.forgive
         self.expiry = Expiry(store, self.trash, self.purger)
-        self.purging = Purging(self.trash, self.purger, self.expiry, self.reaper)
+        self.purging = Purging(
+            self.trash, self.purger, self.expiry, self.reaper, Pace(lambda: self.count_requests())
+        )
+        self.scrubbing = Scrubbing(
+            self.tree,
+            Pace(lambda: self.count_requests()),
+            rate=options.scrub_rate,
+            every_s=options.scrub_every_s,
+        )
         self.collecting = Collecting(store)
         self.sweeping = Sweeping(
             self.tree, self.files, self.trash, self.events, options.partial_age_s
@@ -64,9 +77,12 @@ class Filesystem:
         self.trash.tell = self._tell
         self.purging.tell_over = self._tell_over
         self.collecting.tell = self._tell_collected
+        self.scrubbing.tell_found = self._tell_corruption
+        self.scrubbing.tell_over = self._tell_scrubbed
         self.collecting.is_urgent = lambda: self.expiry.missing_bytes() > 0
-        #: Whether the face still knows an inode, and how it learns that a name came or went; set
-        #: by it.
+        #: Requests that the face has answered so far, whether it still knows an inode, and how it
+        #: learns that a name came or went; set by it.
+        self.count_requests: Callable[[], int] = lambda: 0
         self.is_referenced: Callable[[int], bool] = lambda ino: False
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
 
@@ -95,6 +111,19 @@ class Filesystem:
             "collected", segments=done.segments, freed_bytes=done.freed_bytes,
             moved_bytes=done.moved_bytes, failed_segments=done.failed_segments,
         )  # fmt: skip
+
+    def _tell_corruption(self, one: Corruption) -> None:
+        self.events.publish(
+            "corruption", block=one.block, segment=format.segment_name(one.segment),
+            offset=one.offset, state=one.state.value, reason=one.reason,
+            path=one.objects[0].path if one.objects else None,
+            inode=one.objects[0].ino if one.objects else None,
+        )  # fmt: skip
+
+    def _tell_scrubbed(self, done: Pass) -> None:
+        self.events.publish(
+            "scrubbed", blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged
+        )
 
     @classmethod
     def open(cls, path: Path, options: MountOptions, clock: Clock | None = None) -> "Filesystem":
@@ -146,6 +175,7 @@ class Filesystem:
                 nursery.start_soon(self.collecting.run)
                 nursery.start_soon(self.purging.run)
                 nursery.start_soon(self.sweeping.run)
+                nursery.start_soon(self.scrubbing.run)
 
     async def _run_ticks(self) -> None:
         """What is due every now and then.
@@ -196,6 +226,7 @@ class Filesystem:
             self.files.flush_all()
             self.is_referenced = lambda ino: False
             self.reaper.step()
+            self.scrubbing.save()
         except FusefsError as error:
             log.error("not everything could be written", error=str(error))
             raise

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 import trio
 
+from fusefs.daemon.pace import Pace
 from fusefs.errors import DiskFull, StoreError
 from fusefs.files.reaper import Reaper
 from fusefs.model.job import Job
@@ -24,9 +25,6 @@ from fusefs.trash.trash import Trash
 
 #: Jobs under way at one time; others wait for their turn.
 PURGES_AT_ONCE = 2
-#: After a slice the loop belongs to requests for so many times as long, if there are any lately:
-#: leaves them 11/12 of it. Else a pause is for those that may come.
-REST, SHORT_REST = 11.0, 1.0
 #: Between two looks at whether there is anything to free, where nobody asks.
 IDLE_S = 0.25
 #: Between two looks at deadlines, caps and old history.
@@ -45,12 +43,15 @@ log = structlog.get_logger(__name__)
 class Purging:
     """The worker of one open filesystem."""
 
-    def __init__(self, trash: Trash, purger: Purger, expiry: Expiry, reaper: Reaper) -> None:
+    def __init__(
+        self, trash: Trash, purger: Purger, expiry: Expiry, reaper: Reaper, pace: Pace
+    ) -> None:
         self._trash = trash
         self._monotonic = trash.steady.clock.monotonic
         self._purger = purger
         self._expiry = expiry
         self._reaper = reaper
+        self._pace = pace
         self._asked = trio.Event()
         self._next_look = self._next_sweep = 0.0
         self._trouble = ""
@@ -58,8 +59,6 @@ class Purging:
         self._leftovers: Iterator[None] | None = purger.leftovers()
         self._is_freeing = False
         self._turn = 0
-        #: Requests that the face has answered so far; set by it.
-        self.count_requests: Callable[[], int] = lambda: 0
         #: Hears of each job that is over.
         self.tell_over: Callable[[Job], None] = lambda job: None
 
@@ -69,7 +68,6 @@ class Purging:
 
     async def run(self) -> None:
         """Purge, expire and free whatever is due, until cancelled."""
-        answered = 0
         while True:
             started = time.perf_counter()
             try:
@@ -84,9 +82,7 @@ class Purging:
                 await self._wait(RETRY_S)
                 continue
             if is_busy:
-                before, answered = answered, self.count_requests()
-                rest = REST if answered > before else SHORT_REST
-                await trio.sleep((time.perf_counter() - started) * rest)
+                await trio.sleep(self._pace.rest_s(time.perf_counter() - started))
             else:
                 await self._wait(IDLE_S)
 

@@ -14,6 +14,7 @@ from fusefs.base.clock import utc
 from fusefs.daemon.collecting import Progress
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.partial_desk import PartialDesk
+from fusefs.daemon.scrub_desk import ScrubDesk
 from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.daemon.verbs import Desk
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
@@ -38,7 +39,11 @@ class Service:
         self.events = filesystem.events
         self._mountpoint = mountpoint
         self._started = time.time()
-        desks: list[Desk] = [TrashDesk(filesystem), PartialDesk(filesystem)]
+        desks: list[Desk] = [
+            TrashDesk(filesystem),
+            PartialDesk(filesystem),
+            ScrubDesk(filesystem),
+        ]
         self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
 
     def verb(self, name: str) -> BoundVerb | None:
@@ -78,6 +83,7 @@ class Service:
             "partials": filesystem.sweeping.record(),
             **filesystem.purging.record(),
             "collecting": self._collecting(),
+            "scrub": filesystem.scrubbing.record(),
             **self.df(),
         }
 
@@ -181,7 +187,13 @@ class Service:
             await trio.lowlevel.checkpoint()
         if dry_run:
             return filesystem.collecting.plan().record()
-        return (await filesystem.collecting.collect(on_progress)).record()
+        done = await filesystem.collecting.collect(on_progress)
+        await filesystem.scrubbing.settle()  # what was found to be bad on the way
+        return done.record()
+
+    async def scrub_for(self, seconds: float) -> None:
+        """Let a scrub go on for so long, where no daemon does. Raises DiskFull, StoreError."""
+        await self._filesystem.scrubbing.work_for(seconds)
 
     def _check_writable(self) -> None:
         if self._filesystem.options.read_only:

@@ -28,7 +28,7 @@ Record = dict[str, Any]
 #: How long a starting or draining daemon, or another verb, may keep the store from us.
 PATIENCE_S = 10.0
 _POLL_S = 0.02
-#: For a purge to go on, between two looks at it.
+#: For a purge or a scrub to go on, between two looks at it.
 _MOMENT_S = 0.1
 
 
@@ -49,6 +49,9 @@ class Surface(Protocol):
 
     def purge_progress(self, jobs: list[int]) -> list[Record]:
         """How far purges are, after giving them a moment to go on."""
+
+    def scrub_progress(self) -> Record:
+        """How far a scrub is, after giving it a moment to go on."""
 
     def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
         """Give back the space of what nothing needs, or say how much that is.
@@ -88,6 +91,10 @@ class InProcess:
     def purge_progress(self, jobs: list[int]) -> list[Record]:
         self._service.purge_for(_MOMENT_S)
         return list(self.ask("trash_jobs", numbers=jobs))
+
+    def scrub_progress(self) -> Record:
+        trio.run(self._service.scrub_for, _MOMENT_S)
+        return dict(self.ask("scrub_status"))
 
     def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
         return trio.run(self._service.gc, dry_run, on_progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusefs.fsck.books import books, totals_of
 from fusefs.fsck.census import Census
-from fusefs.fsck.contents import contents, known_damage
+from fusefs.fsck.contents import contents, known_damage, recorded_damage
 from fusefs.fsck.names import names
 from fusefs.fsck.partials import partials
 from fusefs.fsck.problem import Places, Problem
@@ -26,7 +26,8 @@ class Report:
     """What a check found. `replayed`: batches that the next mount will replay; `torn`: why the log
     ends in bytes that it will cut off, which is a crash and no damage. `blocks_checked`: of which
     it was seen that their records are in place; `blocks_read`: their content as well.
-    `known`: what earlier repairs have marked as lost, which is no problem to be found again.
+    `known`: what earlier repairs have marked as lost, and bad blocks that are on record, which is
+    no problem to be found again.
     `stopped`: in the middle of what the check ended before its end, or "".
     """
 
@@ -77,6 +78,7 @@ def check(
             problems.extend(partials(tables, places, blocks.bad))
             doing = "known damage"
             known.extend(known_damage(tables, places))
+            known.extend(recorded_damage(tables))
             doing = ""
         except Stopped:
             pass

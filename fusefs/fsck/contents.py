@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+from fusefs.base.clock import utc
 from fusefs.base.counts import Counts
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.tables import Tables
@@ -17,6 +18,7 @@ def contents(tables: Tables, places: Places) -> Iterator[Problem]:
     yield from _extents(tables, places, references)
     yield from _files(tables, places)
     yield from _references(tables, references)
+    yield from _records(tables)
     yield from _targets(tables, places)
     yield from _attributes(tables, places)
 
@@ -118,6 +120,27 @@ def _references(tables: Tables, references: Counts) -> Iterator[Problem]:
         if block is not None and block.refs != references.of(number):
             message = f"counts {block.refs} references, has {references.of(number)}"
             yield Problem("references", f"block {number}", message)
+
+
+def _records(tables: Tables) -> Iterator[Problem]:
+    """Records of bad blocks that stand for nothing."""
+    for number, _ in tables.corruptions():
+        block = tables.block(number)
+        if block is None and not tables.has(keys.block(number)):
+            yield Problem("record", f"block {number}", "is recorded as bad, and does not exist")
+        elif block is not None and not block.refs:
+            yield Problem("record", f"block {number}", "is recorded as bad, and nothing needs it")
+
+
+def recorded_damage(tables: Tables) -> Iterator[Problem]:
+    """Blocks that a scrub or a reader found to be bad."""
+    for number, one in tables.corruptions():
+        block = tables.block(number)
+        if one is not None and block is not None and block.refs:
+            files = [os.fsdecode(it.path) or f"inode {it.ino}" for it in one.objects]
+            where = ", ".join(files) or f"block {number}"
+            seen = f"as was seen at {utc(one.last_ns)}"
+            yield Problem("recorded", where, f"block {number}: {one.reason}, {seen}")
 
 
 def _targets(tables: Tables, places: Places) -> Iterator[Problem]:

@@ -31,6 +31,8 @@ class Problem:
         segment      a record does not verify
         damaged      bytes are lost, and marked so by a repair
         content      a block is not where it should be, or not what it was
+        recorded     a block was found bad by a scrub or a reader
+        record       of a bad block, which does not exist or is not needed
     """
 
     kind: str
@@ -77,7 +79,7 @@ class Places:
             return "index"
         if table == keys.NAME:
             return self.named(number, key[9:])
-        if table == keys.BLOCK:
+        if table in (keys.BLOCK, keys.CORRUPTION):
             return f"block {number}"
         if table == keys.BATCH:
             return f"batch {number}"

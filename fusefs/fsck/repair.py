@@ -192,6 +192,7 @@ def plan(
     _links(draft, tables, places)
     _partials(draft, tables, places)
     last = _references(draft, tables, lost, damaged)
+    _records(draft, tables, {number for one in last for number in _blocks_in(one)})
     if draft.repairs or census.totals != totals:
         draft.repair("totals", "index", "are counted again", {})
     return Plan(tuple(draft.repairs), tuple(sorted(damaged)), tuple(last))
@@ -455,6 +456,22 @@ def _references(draft: Draft, tables: Tables, lost: set[int], damaged: set[int])
     return last
 
 
+def _blocks_in(one: Repair) -> list[int]:
+    return [keys.number(key) for key, _ in one.rows if key[:1] == keys.BLOCK]
+
+
+def _records(draft: Draft, tables: Tables, going: set[int]) -> None:
+    """Forget records of bad blocks that do not exist or are not needed, and records that do not
+    decode: the next scrub makes those anew. `going`: blocks that will not exist."""
+    for key, _ in list(draft.scan(keys.CORRUPTION)):
+        number = keys.number(key)
+        block = tables.block(number)
+        is_needed = block is not None and block.refs and number not in going
+        if not is_needed or tables.corruption(key) is None:
+            where = f"block {number}"
+            draft.repair("record", where, "is not recorded as bad any more", {key: None})
+
+
 # -- applying it
 
 
@@ -495,6 +512,6 @@ def _empty(store: Store, damaged: set[int], kept: set[bytes]) -> None:
         if payload is not None:
             store.write_again(batch, number, block, payload)
         elif not block.refs and keys.block(number) not in kept:
-            batch.delete(keys.block(number))
+            store.drop_block(batch, number)
         store.commit(batch)
         failpoints.hit("repair.moved")

@@ -9,9 +9,10 @@ from pathlib import Path
 from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.selection import Selection, Stopped
 from fusefs.fsck.tables import Tables
-from fusefs.model.block import Block, leaf_hashes
+from fusefs.model.block import Block
 from fusefs.store import format, recovery
 from fusefs.store.log import Position
+from fusefs.store.reading import CUT_OFF, NO_SEGMENT, check_content, unreadable
 
 Progress = Callable[[int, int], None]
 
@@ -149,25 +150,18 @@ def _open(directory: Path, number: int) -> int:
 
 def _check(file: int, number: int, block: Block, read_data: bool) -> str | None:
     if file < 0:
-        return "its segment is missing"
+        return NO_SEGMENT.reason
     expected = format.pack_block(number, block.codec, block.length, block.digest, block.stored)
     try:
         head = os.pread(file, len(expected), block.offset - len(expected))
         if head != expected:
             return "its record does not verify"
         if os.fstat(file).st_size < block.offset + block.stored:
-            return "its segment ends within it"
-        if not read_data:
-            return None
-        payload = os.pread(file, block.stored, block.offset)
+            return CUT_OFF.reason
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    plain = format.decode(block.codec, payload, block.length, block.digest)
-    if plain is None:
-        return "its content does not match its hash"
-    if block.leaves and leaf_hashes(memoryview(plain)) != block.leaves:
-        return "its content does not match the hashes of its parts"
-    return None
+        return unreadable(error).reason
+    bad = check_content(file, block) if read_data else None
+    return bad.reason if bad else None
 
 
 def users(tables: Tables, places: Places, bad: dict[int, str]) -> Iterator[Problem]:

@@ -13,9 +13,10 @@ import msgspec
 
 from fusefs.fsck.census import Census
 from fusefs.fsck.view import Rows
-from fusefs.model import batch, dirent, entry, extent, job, keys, partial
+from fusefs.model import batch, corruption, dirent, entry, extent, job, keys, partial, scrub
 from fusefs.model.batch import RemovalBatch
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, RAW, Block
+from fusefs.model.corruption import Corruption
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import FINAL, Entry
 from fusefs.model.extent import BLOCK_SIZE, Extent
@@ -124,6 +125,16 @@ class Tables:
         """(number, block); None for one that does not decode."""
         for key, row in self._rows.scan(keys.BLOCK):
             yield keys.number(key), _decoded(key, row)
+
+    def corruption(self, key: bytes) -> Corruption | None:
+        one: Corruption | None = self._value(key)
+        return one
+
+    def corruptions(self) -> Iterator[tuple[int, Corruption | None]]:
+        """(block, what is known of it); None for a record that does not decode."""
+        for key, row in self._rows.scan(keys.CORRUPTION):
+            if len(key) == 9:
+                yield keys.number(key), _decoded(key, row)
 
     def entries(self) -> Iterator[tuple[int, Entry | None]]:
         """(number, entry); None for one that does not decode."""
@@ -274,6 +285,14 @@ def _block(key: bytes, row: bytes) -> Block:
     return block
 
 
+def _corruption(key: bytes, row: bytes) -> Corruption:
+    _one_number(key)
+    one = corruption.unpack(row)
+    if one.block != keys.number(key):
+        raise ValueError(f"it says to be of block {one.block}")
+    return one
+
+
 def _entry(key: bytes, row: bytes) -> Entry:
     _one_number(key)
     one = entry.unpack(row)
@@ -334,6 +353,8 @@ def _setting(key: bytes, row: bytes) -> object:
             return msgspec.msgpack.decode(row, type=Mark)
         case b"replan":
             return row  # that it is there says all
+        case b"scrub":
+            return scrub.unpack(row)
     raise ValueError("there is no such setting")
 
 
@@ -357,6 +378,7 @@ _DECODERS: dict[bytes, Callable[[bytes, bytes], Any]] = {
     keys.XATTR: _xattr,
     keys.EXTENT: _extent,
     keys.BLOCK: _block,
+    keys.CORRUPTION: _corruption,
     keys.ENTRY: _entry,
     keys.QUEUE: _time_of_entry,
     keys.BATCH: _batch,

@@ -10,6 +10,7 @@ Numbers in keys are big-endian, so that byte order is number order::
     x ino name              extended attribute           bytes
     e ino offset            extent of a file             model.extent
     b block                 block                        model.block
+    c block                 that is known to be bad      model.corruption
     t entry                 entry of the trash           model.entry
     q deadline entry        the same, in order of purge  empty
     g batch                 what was removed in one go   model.batch
@@ -19,6 +20,7 @@ Numbers in keys are big-endian, so that byte order is number order::
     r ino                   directory being taken back   why, as text
     w ino                   half-written file            model.partial
     s name                  setting of the trash         trash.{retention,steady}
+                            or the scrub                 model.scrub
     z ino                   inode to be freed            number of the entry that it was, or empty
     m name                  the index's own books (never logged): position, counters
 
@@ -28,8 +30,8 @@ neighbours on a page, which keeps a checkpoint small.
 
 from struct import Struct
 
-INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK = (
-    b"i", b"n", b"o", b"d", b"l", b"x", b"e", b"b",
+INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK, CORRUPTION = (
+    b"i", b"n", b"o", b"d", b"l", b"x", b"e", b"b", b"c",
 )  # fmt: skip
 ENTRY, QUEUE, BATCH, HISTORY, FINISHED, JOB, REVIVAL, SETTING, PARTIAL, ORPHAN, META = (
     b"t", b"q", b"g", b"h", b"f", b"p", b"r", b"s", b"w", b"z", b"m",
@@ -70,6 +72,10 @@ def extent(ino: int, offset: int) -> bytes:
 
 def block(number: int) -> bytes:
     return _pack_one(BLOCK, number)
+
+
+def corruption(block: int) -> bytes:
+    return _pack_one(CORRUPTION, block)
 
 
 def entry(number: int) -> bytes:

@@ -16,6 +16,7 @@
     probe       whether a damaged index can be read at all
     space       what may still be written before the disk's reserve
     reading     verified reads, and what is kept in memory of them
+    scrubber    reads blocks only to verify them
     store       the one object that the rooms above use
 
 Order of writes: block record, batch record, fdatasync, index commit. So a batch is visible only

@@ -31,6 +31,7 @@ from fusefs.model.block import Block
 from fusefs.store import format
 from fusefs.store.margins import DEFAULT, Margins
 from fusefs.store.plan import Plan, allowed_dead_bytes, choose
+from fusefs.store.reading import NOT_ITS_HASH
 from fusefs.store.usage import needed_bytes
 
 if TYPE_CHECKING:
@@ -137,10 +138,10 @@ class Collector:
             if (block.segment, block.offset) != (segment, one.offset):
                 continue
             if not block.refs:
-                batch.delete(keys.block(one.number))
+                store.drop_block(batch, one.number)
             elif format.decode(block.codec, one.payload, block.length, block.digest) is None:
                 self.damaged.add(segment)
-                store.note_damage(one.number, block)
+                store.note_damage(one.number, block, NOT_ITS_HASH)
             else:
                 store.write_again(batch, one.number, block, one.payload)
                 moved += needed_bytes(row, block)

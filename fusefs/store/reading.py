@@ -12,14 +12,44 @@ from typing import Protocol
 
 from fusefs.errors import StoreDamaged
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, Block, leaf_hashes
+from fusefs.model.corruption import Bad, State
 from fusefs.store import format
 from fusefs.store.log import Buffer
+
+NOT_ITS_HASH = Bad(State.DAMAGED, "its content does not match its hash")
+NOT_ITS_LEAVES = Bad(State.DAMAGED, "its content does not match the hashes of its parts")
+CUT_OFF = Bad(State.DAMAGED, "its segment ends within it")
+NO_SEGMENT = Bad(State.UNREADABLE, "its segment is missing")
+
+
+def unreadable(error: OSError) -> Bad:
+    """The disk gives `error`."""
+    return Bad(State.UNREADABLE, f"cannot be read: {error.strerror}")
+
+
+def check_content(descriptor: int, block: Block) -> Bad | None:
+    """What is wrong with a block's content in the segment open at `descriptor`.
+
+    Waits for the disk, in any thread.
+    """
+    try:
+        payload = os.pread(descriptor, block.stored, block.offset)
+    except OSError as error:
+        return unreadable(error)
+    if len(payload) < block.stored:
+        return CUT_OFF
+    plain = format.decode(block.codec, payload, block.length, block.digest)
+    if plain is None:
+        return NOT_ITS_HASH
+    if block.leaves and leaf_hashes(memoryview(plain)) != block.leaves:
+        return NOT_ITS_LEAVES
+    return None
 
 
 class Keeper(Protocol):
     """What a cold block tells the store."""
 
-    def note_damage(self, number: int, block: Block) -> StoreDamaged:
+    def note_damage(self, number: int, block: Block, bad: Bad) -> StoreDamaged:
         """Count and report a block that does not verify; returns the error to raise."""
 
     def keep_in_memory(self, number: int, content: Buffer) -> None:
@@ -80,8 +110,10 @@ class ColdBlock:
         if part is None:
             return None
         wanted = block.leaves[first * LEAF_HASH_SIZE : last * LEAF_HASH_SIZE]
-        if len(part) != end - start or leaf_hashes(part) != wanted:
-            raise self._keeper.note_damage(self._number, block)
+        if len(part) != end - start:
+            raise self._keeper.note_damage(self._number, block, CUT_OFF)
+        if leaf_hashes(part) != wanted:
+            raise self._keeper.note_damage(self._number, block, NOT_ITS_LEAVES)
         return part[skip - start : skip - start + length]
 
     def _pread(self, file: int, offset: int, size: int, no_wait: bool) -> memoryview | None:
@@ -91,18 +123,18 @@ class ColdBlock:
         except OSError as error:
             if no_wait:
                 return None
-            raise self._keeper.note_damage(self._number, self.block) from error
+            raise self._keeper.note_damage(self._number, self.block, unreadable(error)) from error
         if found < size and no_wait:
             return None
         return memoryview(buffer)[:found]
 
     def _verify(self, payload: memoryview) -> Buffer:
         block = self.block
-        plain = None
-        if len(payload) == block.stored:
-            plain = format.decode(block.codec, payload, block.length, block.digest)
+        if len(payload) != block.stored:
+            raise self._keeper.note_damage(self._number, block, CUT_OFF)
+        plain = format.decode(block.codec, payload, block.length, block.digest)
         if plain is None:
-            raise self._keeper.note_damage(self._number, block)
+            raise self._keeper.note_damage(self._number, block, NOT_ITS_HASH)
         self._keeper.keep_in_memory(self._number, plain)
         return plain
 

@@ -24,6 +24,7 @@ from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError
 from fusefs.model import keys
 from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
+from fusefs.model.corruption import Bad
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
 from fusefs.store.hints import Hints
@@ -31,7 +32,7 @@ from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import WAY_OUT, Batch, Index, MapFull, Snapshot
 from fusefs.store.log import Buffer, Log, Position
 from fusefs.store.probe import probe
-from fusefs.store.reading import BlockCache, ColdBlock, SegmentFile
+from fusefs.store.reading import NO_SEGMENT, BlockCache, ColdBlock, SegmentFile
 from fusefs.store.recovery import Replay, list_segments, make_durable, replay, segment_sizes
 from fusefs.store.space import Space
 from fusefs.store.usage import BOOKS, Usage
@@ -73,7 +74,11 @@ class Counters(msgspec.Struct):
 
 @dataclass(frozen=True)
 class StoreStatistics:
-    """Where the store stands. Counts are since this process opened it, unless said otherwise."""
+    """Where the store stands. Counts are since this process opened it, unless said otherwise.
+
+    `blocks_written`: new ones, `bytes_written` on disk and `plain_bytes_written` as given;
+    `dedup_hits`, `dedup_bytes`: blocks that were there already.
+    """
 
     position: Position
     checkpoint: Position
@@ -81,6 +86,7 @@ class StoreStatistics:
     batches: int
     blocks_written: int
     bytes_written: int
+    plain_bytes_written: int
     dedup_hits: int
     dedup_bytes: int
     syncs: int
@@ -119,8 +125,10 @@ class Store:
         self._bytes_since = 0
         self.synced_bytes = 0
         self._checkpoints = self._batches = self._syncs = self._damaged_reads = 0
-        self._blocks_written = self._bytes_written = self._dedup_hits = self._dedup_bytes = 0
-        self.on_damage: Callable[[int, str], None] = lambda number, why: None
+        self._blocks_written = self._bytes_written = self._plain_written = 0
+        self._dedup_hits = self._dedup_bytes = 0
+        #: Hears of every read of a block that is bad; in the thread of the reader.
+        self.on_damage: Callable[[int, Bad], None] = lambda number, bad: None
         if self.replay.batches or self.replay.cut_bytes:
             self.checkpoint()
 
@@ -256,23 +264,38 @@ class Store:
             if row is not None:
                 block = Block.unpack(row)
                 if block.digest == digest and block.length == len(data):
-                    self._dedup_hits += 1
-                    self._dedup_bytes += len(data)
+                    if batch.get(keys.corruption(number)) is None:
+                        self._dedup_hits += 1
+                        self._dedup_bytes += len(data)
+                    else:
+                        self._heal(batch, number, block, data)
                     return number
         return self._write_block(batch, data, digest)
+
+    def _heal(self, batch: Batch, number: int, block: Block, data: Buffer) -> None:
+        """Write the content of a bad block anew, for all that need it."""
+        codec, payload = format.encode(data, self._compress)
+        leaves = _leaves(codec, data)
+        new = block._replace(stored=len(payload), codec=codec, leaves=leaves)
+        self.write_again(batch, number, new, payload)
+        batch.delete(keys.corruption(number))
+        self._count_written(data, payload)
+
+    def _count_written(self, data: Buffer, payload: Buffer) -> None:
+        self._blocks_written += 1
+        self._plain_written += len(data)
+        self._bytes_written += len(payload)
 
     def _write_block(self, batch: Batch, data: Buffer, digest: bytes) -> int:
         codec, payload = format.encode(data, self._compress)
         number = self.counters.block = self.counters.block + 1
         at = self._append_block(number, codec, len(data), digest, payload)
         offset = at.offset + format.BLOCK_OVERHEAD
-        has_leaves = codec == RAW and len(data) > 2 * LEAF_SIZE
-        leaves = leaf_hashes(data) if has_leaves else b""
+        leaves = _leaves(codec, data)
         block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0, leaves)
         batch.put(keys.block(number), block.pack())
         self._hints.put(digest, number)
-        self._blocks_written += 1
-        self._bytes_written += len(payload)
+        self._count_written(data, payload)
         return number
 
     def _append_block(
@@ -299,11 +322,23 @@ class Store:
         batch.put(keys.block(number), block._replace(segment=at.segment, offset=offset).pack())
 
     def change_refs(self, batch: Batch, number: int, by: int) -> None:
-        """Add `by` to the references of a block. Raises StoreDamaged if there is none such."""
+        """Add `by` to the references of a block. Raises StoreDamaged if there is none such.
+
+        One that is known to be bad is forgotten with its last reference.
+        """
         block = self._block(batch, number)
         if block.refs + by < 0:
             raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
-        batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
+        if block.refs + by or batch.get(keys.corruption(number)) is None:
+            batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
+        else:
+            self.drop_block(batch, number)
+
+    def drop_block(self, batch: Batch, number: int) -> None:
+        """Forget a block that nothing needs, and what is known of it."""
+        batch.delete(keys.block(number))
+        if batch.get(keys.corruption(number)) is not None:
+            batch.delete(keys.corruption(number))
 
     def _block(self, source: "Batch | Index", number: int) -> Block:
         row = source.get(keys.block(number))
@@ -326,7 +361,13 @@ class Store:
     def locate(self, number: int) -> ColdBlock:
         """How to read a block, perhaps later and in another thread. Raises StoreDamaged."""
         block = self._block(self._index, number)
-        return ColdBlock(self, number, block, self._open_segment(block.segment))
+        try:
+            file = self._open_segment(block.segment)
+        except StoreDamaged as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise self.note_damage(number, block, NO_SEGMENT) from error
+            raise
+        return ColdBlock(self, number, block, file)
 
     def prefetch(self, number: int) -> None:
         """Tell the kernel that the block is wanted soon."""
@@ -335,12 +376,15 @@ class Store:
             cold.file.descriptor, cold.block.offset, cold.block.stored, os.POSIX_FADV_WILLNEED
         )
 
-    def note_damage(self, number: int, block: Block) -> StoreDamaged:
-        """Count and report a block that does not verify; returns the error to raise."""
+    def note_damage(self, number: int, block: Block, bad: Bad) -> StoreDamaged:
+        """Count and report a block that does not verify; returns the error to raise.
+
+        In any thread.
+        """
         self._damaged_reads += 1
         where = f"segment {format.segment_name(block.segment)} at byte {block.offset}"
-        self.on_damage(number, where)
-        return StoreDamaged(f"block {number} in {where} does not match its hash")
+        self.on_damage(number, bad)
+        return StoreDamaged(f"block {number} in {where}: {bad.reason}")
 
     def keep_in_memory(self, number: int, content: Buffer) -> None:
         """Remember the verified content of a block for the next readers."""
@@ -556,6 +600,7 @@ class Store:
             batches=self._batches,
             blocks_written=self._blocks_written,
             bytes_written=self._bytes_written,
+            plain_bytes_written=self._plain_written,
             dedup_hits=self._dedup_hits,
             dedup_bytes=self._dedup_bytes,
             syncs=self._syncs,
@@ -623,3 +668,8 @@ class Store:
             self.counters.take(key)
         self._account(rows)
         self._index.apply(rows)
+
+
+def _leaves(codec: int, content: Buffer) -> bytes:
+    """The hashes of the parts of a block, if it is to have any."""
+    return leaf_hashes(content) if codec == RAW and len(content) > 2 * LEAF_SIZE else b""

@@ -5,6 +5,7 @@
     python -m tests.crash.acts STORE PLAN gc   give back space, as a mount does
     python -m tests.crash.acts STORE PLAN rebuild    make the index anew
     python -m tests.crash.acts STORE PLAN repair     repair what is damaged
+    python -m tests.crash.acts STORE PLAN scrub      verify all blocks, and record the bad ones
 
 `PLAN` is one of fusefs.base.failpoints. Each act changes one path and is the same in every run, so
 the test knows from the number of acts said what the victim was promised.
@@ -175,6 +176,9 @@ def main() -> None:
         repair(Path(store), Selection.of(True), ManualClock())
         return
     fs = InProcess(Path(store), ManualClock())
+    if other == ["scrub"]:
+        fs.scrub()
+        fs.close()
     if other:
         return
     if fs.tree.lookup(1, b"dir") is None:

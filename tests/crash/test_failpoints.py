@@ -75,6 +75,13 @@ REPAIRING = {
     "collect.snapshot": (1,),
     "repair.set_aside": (1, 2),
 }
+#: Where they die while they verify all blocks.
+SCRUBBING = {
+    "scrub.saved": (1, 2),
+    "scrub.read": (1, 3),
+    "scrub.forgot": (1,),
+    "scrub.recorded": (1, 2),
+}
 
 
 def pairs(table: dict[str, tuple[int, ...]]) -> list[tuple[str, int]]:
@@ -130,8 +137,8 @@ def store(tmp_path: Path) -> Path:
 def test_every_failpoint_of_the_source_is_tried() -> None:
     source = "".join(path.read_text() for path in (ROOT / "fusefs").rglob("*.py"))
     names = set(re.findall(r"failpoints\.hit\(\"([\w.]+)\"\)", source))
-    tried = ACTING.keys() | RECOVERING.keys() | REBUILDING.keys() | REPAIRING.keys()
-    assert names == tried
+    tables = (ACTING, RECOVERING, REBUILDING, REPAIRING, SCRUBBING)
+    assert names == {name for table in tables for name in table}
     assert source.count("failpoints.hit(") == len(re.findall(r"failpoints\.hit\(\"", source))
 
 
@@ -306,3 +313,24 @@ def test_a_repair_that_is_killed_is_ended_by_the_next(
     fs = InProcess(killed, ManualClock())
     invariants.check(fs.store)
     fs.close()
+
+
+@pytest.mark.parametrize(("name", "count"), pairs(SCRUBBING))
+def test_a_scrub_that_is_killed_is_ended_by_the_next(
+    damaged: Path, tmp_path: Path, name: str, count: int
+) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    shutil.copytree(damaged, undisturbed)
+    shutil.copytree(damaged, killed)
+    assert run(undisturbed, "", "scrub")[0] == 0
+    code, _ = run(killed, f"{name}={count}:kill", "scrub")
+    assert code == -signal.SIGKILL, "the failpoint was not hit"
+    assert run(killed, "", "scrub")[0] == 0
+    one, other = (InProcess(path, ManualClock()) for path in (undisturbed, killed))
+    assert len(one.corruptions()) == 2
+    assert other.corruptions() == one.corruptions()
+    assert other.filesystem.scrubbing.record() == one.filesystem.scrubbing.record()
+    for fs in (one, other):
+        fs.close()
+    report = check(killed, False)
+    assert (report.problems, len(report.known)) == ((), 2)

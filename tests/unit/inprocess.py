@@ -12,6 +12,7 @@ from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import Refused
 from fusefs.model import extent, keys
+from fusefs.model.corruption import Corruption
 from fusefs.model.entry import Entry, State
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
@@ -168,6 +169,17 @@ class InProcess:
     def collect(self, margins: Margins = ALL) -> Collected:
         """Give space back; by default from every segment that has a byte of no use."""
         return trio.run(Collecting(self.store, margins).collect)
+
+    def scrub(self) -> None:
+        """Verify all blocks, or go on with what was begun."""
+        scrubbing = self.filesystem.scrubbing
+        scrubbing.ask(0)
+        while scrubbing.record()["is_running"]:
+            trio.run(scrubbing.step)
+
+    def corruptions(self) -> list[Corruption]:
+        """What is known of bad blocks."""
+        return list(self.filesystem.scrubbing.records())
 
     def reap(self, is_referenced: Callable[[int], bool] = lambda ino: False) -> int:
         """Free what nobody holds; one slice. Returns how much it did."""

@@ -13,8 +13,9 @@ from pathlib import Path
 from random import Random
 
 from fusefs.fsck.check import check
-from fusefs.model import keys
+from fusefs.model import corruption, keys
 from fusefs.model.block import Block
+from fusefs.model.corruption import Corruption, Object, State
 from fusefs.model.inode import Inode
 from fusefs.store.index import Index
 from fusefs.store.store import Counters
@@ -75,6 +76,13 @@ class Sample:
         """The block's row with other fields."""
         block = Block.unpack(self.row(keys.block(number)))
         return {keys.block(number): block._replace(**fields).pack()}  # type: ignore[arg-type]
+
+    def record(self, number: int, at: int | None = None) -> Changes:
+        """A record of block `number` as bad, under the number `at` if that is another."""
+        one = Corruption(
+            number, 1, 100, State.DAMAGED, "reason", 1, 2, (Object(A, b"/docs/a.txt"),)
+        )
+        return {keys.corruption(number if at is None else at): corruption.pack(one)}
 
     def change(self, changes: Changes) -> None:
         """Put and delete rows behind the log's back."""

@@ -78,6 +78,8 @@ CASES: dict[str, Case] = {
     "names in the trash": (lambda s: s.inode(A, trash_names=3), {"links /docs/a.txt"}),
     "references": (lambda s: s.block(3, refs=9), {"references block 3"}),
     "no references": (lambda s: s.block(3, refs=0), {"references block 3"}),
+    "record of what is not there": (lambda s: s.record(999), {"record block 999"}),
+    "record that does not decode": (lambda s: {keys.corruption(1): b"?"}, {"record block 1"}),
     "counters": (
         lambda s: {META + b"counters": msgspec.msgpack.encode(Counters(3, 1, 4))},
         {"counters index"},
@@ -248,6 +250,23 @@ def test_a_lost_and_found_that_is_no_directory_is_left_alone(sample: Sample) -> 
 def damage_payload(sample: Sample, which: int) -> None:
     found = [r for r in records(sample.path, 1) if isinstance(r, format.Record)]
     flip(segment(sample.path, 1), [r for r in found if r.kind == format.BLOCK][which].end - 1)
+
+
+def test_a_block_that_was_given_up_is_not_on_record_any_more(sample: Sample) -> None:
+    damage_payload(sample, 1)
+    fs = InProcess(sample.path, ManualClock())
+    fs.scrub()
+    assert [one.block for one in fs.corruptions()] == [2]
+    fs.close()
+    fix(sample)
+    report = check(sample.path, True)
+    assert [one.kind for one in report.known] == ["damaged"]
+    fs = InProcess(sample.path, ManualClock())
+    assert fs.corruptions() == []
+    fs.scrub()
+    assert fs.corruptions() == []
+    invariants.check(fs.store)
+    fs.close()
 
 
 def test_lost_bytes_read_as_an_error_until_they_are_overwritten(sample: Sample) -> None:

@@ -109,6 +109,10 @@ MALFORMED: dict[str, Case] = {
         {"row /sparse"},
     ),
     "block": (lambda s: {keys.block(3): b"?"}, {"row block 3", "content /docs/sub/b"}),
+    "record": (lambda s: {keys.corruption(3): b"?"}, {"row block 3"}),
+    "record key": (lambda s: {keys.corruption(3) + b"x": b""}, {"row block 3"}),
+    "record of another block": (lambda s: s.record(1, at=2), {"row block 2"}),
+    "scrub": (lambda s: {keys.setting("scrub"): b"?"}, {"row index"}),
     "block of 4 GiB": (
         lambda s: s.block(3, stored=(1 << 32) - 1),
         {"row block 3", "content /docs/sub/b"},
@@ -302,6 +306,11 @@ CONTENTS: dict[str, Case] = {
     ),
     "too many references": (lambda s: s.block(1, refs=2), {"references block 1"}),
     "too few references": (lambda s: s.block(1, refs=0), {"references block 1"}),
+    "record of nothing": (lambda s: s.record(BEHIND), {f"record block {BEHIND}"}),
+    "record of what nothing needs": (
+        lambda s: s.record(1) | s.block(1, refs=0),
+        {"record block 1", "references block 1"},
+    ),
     "no target": (lambda s: {keys.link(LINK): None}, {"link /link"}),
     "shorter target": (lambda s: {keys.link(LINK): b"docs"}, {"link /link"}),
     "target of a file": (lambda s: {keys.link(A): b"docs"}, {"link /docs/a.txt"}),
