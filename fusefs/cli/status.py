@@ -25,6 +25,13 @@ def status(
     interval_s: Annotated[
         float, typer.Option("--interval", "-n", metavar="SECONDS", min=0.1, help="With --watch.")
     ] = 2.0,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Print the text format of Prometheus.")
+    ] = False,
+    file: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="With --prometheus: replace FILE by it."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show space, trash, log and errors.
@@ -33,16 +40,44 @@ def status(
     Example:
       fusefs status ~/mnt
       fusefs status --watch /srv/store
+      fusefs status --prometheus --output /var/lib/node_exporter/fusefs.prom ~/mnt
     """
     from fusefs.daemon.target import resolve
+    from fusefs.errors import UsageError
 
+    if prometheus and (watch or as_json):
+        raise UsageError("--prometheus is a format of its own: leave out --json and --watch")
+    if file is not None and not prometheus:
+        raise UsageError("--output is for the numbers of Prometheus: give --prometheus as well")
     place = resolve(target)
-    if not watch:
+    if prometheus:
+        _give_numbers(place, file)
+    elif not watch:
         _print(read(place), as_json)
     elif as_json or not sys.stdout.isatty():
         _repeat(place, interval_s, as_json)
     else:
         _live(place, interval_s)
+
+
+def _give_numbers(place: "Place", file: str | None) -> None:
+    """Print the numbers, or put them in place of a file at one stroke."""
+    from pathlib import Path
+
+    from fusefs.base import durable
+    from fusefs.daemon.metrics import render
+    from fusefs.errors import UsageError
+
+    text = render(read(place))
+    if file is None:
+        sys.stdout.write(text.decode())
+        return
+    try:
+        durable.write_file(Path(file), text, mode=0o644)
+    except OSError as error:
+        raise UsageError(
+            f"--output {file}: {error.strerror}: give a file in a directory that you may write to"
+        ) from error
 
 
 def read(place: "Place") -> Record:
@@ -60,7 +95,12 @@ def read(place: "Place") -> Record:
 def screen(record: Record) -> list[tuple[str, str]]:
     """The record as lines for people."""
     partials = record["partials"]
-    errors = [f"{record['damaged_reads']} damaged reads"] if record["damaged_reads"] else []
+    counters = record["counters"]
+    errors = []
+    if counters["damaged_reads"]:
+        errors.append(f"{counters['damaged_reads']} damaged reads")
+    if bad := record["corruption_records"]:
+        errors.append(f"{counted(bad, 'block is', 'blocks are')} bad, see fusefs scrub --list")
     if record["purge_trouble"]:
         errors.append(f"purging waits: {printable(record['purge_trouble'])}")
     if record["cut_bytes"]:
@@ -86,12 +126,14 @@ def screen(record: Record) -> list[tuple[str, str]]:
         (
             "log",
             f"segment {record['log_segment']} at {record['log_offset']},"
-            f" {record['checkpoints']} checkpoints, {record['replayed_records']} records replayed",
+            f" {counters['checkpoints']} checkpoints,"
+            f" {counters['replayed_records']} records replayed",
         ),
         (
             "since the start",
-            f"{size(record['bytes_written'])} written in {record['blocks_written']} blocks,"
-            f" {size(record['dedup_bytes'])} were there already, {record['syncs']} syncs",
+            f"{size(counters['bytes_stored'])} written in {counters['needed']} blocks,"
+            f" {size(counters['already_present_bytes'])} were there already,"
+            f" {counters['log_syncs']} syncs",
         ),
         ("errors", "; ".join(errors) or "none"),
     ]

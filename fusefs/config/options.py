@@ -1,8 +1,9 @@
 """The options of a store (kept in STORE/fusefs.json) and of a mount (``-o``)."""
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fusefs.base.units import parse_duration, parse_size
 from fusefs.errors import UsageError
@@ -19,6 +20,7 @@ KERNEL = frozenset(
 )
 
 _SCRUB_EVERY_MIN_S = 3600.0
+_PORT_MAX = 65535
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class StoreOptions:
     """How a new store keeps its blocks."""
 
     compression: Compression = "none"
+
+
+class Address(NamedTuple):
+    """Where to listen: an IP address of this machine, and a port; 0 is any that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class MountOptions:
     scrub_rate: int = 4 << 20
     #: From the begin of one pass to the begin of the next.
     scrub_every_s: float = 30 * 86400.0
+    #: Where Prometheus may ask for the counters; None: nowhere.
+    metrics: Address | None = None
     fuse_options: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
@@ -79,6 +93,8 @@ class MountOptions:
                 values["scrub_rate"] = _rate(option, value)
             elif name == "scrub_every":
                 values["scrub_every_s"] = _period(option, value)
+            elif name == "metrics":
+                values["metrics"] = _address(option, value)
             elif option in KERNEL:
                 kernel.add(option)
                 if option == "allow_other":
@@ -122,3 +138,21 @@ def _period(option: str, value: str) -> float:
             f"mount option {option!r}: give a duration of 1h or more, such as scrub_every=30d"
         )
     return seconds
+
+
+def _address(option: str, value: str) -> Address:
+    """``PORT`` on the loopback, ``HOST:PORT`` or ``[HOST]:PORT``."""
+    host, colon, port = value.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        found = ipaddress.ip_address(bare) if colon else ipaddress.IPv4Address("127.0.0.1")
+        is_whole = host == (f"[{bare}]" if found.version == 6 else bare) or not colon
+        is_port = port.isascii() and port.isdigit() and int(port) <= _PORT_MAX
+    except ValueError:
+        is_whole = is_port = False
+    if not (is_whole and is_port):
+        raise UsageError(
+            f"mount option {option!r}: give a port, such as metrics=9125, or an IP address and a"
+            " port, such as metrics=192.0.2.1:9125 or metrics=[::1]:9125"
+        )
+    return Address(str(found), int(port))

@@ -23,6 +23,8 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     verbs           what can be asked by name
     trash_desk      ... of the trash
     scrub_desk      ... of the scrub
+    metrics         the numbers of a status in the format of Prometheus
+    metrics_server  ... for who asks over HTTP
     service         what the verbs answer, from a running filesystem
 
 What must stay true: a dead daemon never looks like an empty directory, nothing here waits on a

@@ -29,6 +29,8 @@ import trio
 from fusefs.config.options import MountOptions
 from fusefs.daemon.control import ControlServer
 from fusefs.daemon.filesystem import Filesystem
+from fusefs.daemon.metrics import render
+from fusefs.daemon.metrics_server import address_of, listen, serve
 from fusefs.daemon.mountpoint import (
     check_device,
     check_mountpoint,
@@ -157,13 +159,16 @@ class _Daemon:
             filesystem, os.fspath(self._mountpoint), self._options, os.fspath(self._store)
         )
         filesystem.is_referenced = mount.is_referenced
-        service = Service(filesystem, os.fspath(self._mountpoint))
+        listener = await listen(self._options.metrics) if self._options.metrics else None
+        metrics = address_of(listener) if listener else None
+        service = Service(filesystem, os.fspath(self._mountpoint), metrics)
         filesystem.forget_name = mount.forget_name
-        filesystem.count_requests = mount.count_requests
         control = ControlServer(self._store, service, self._stop_asked.set)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(control.serve)
+                if listener:
+                    nursery.start_soon(serve, listener, lambda: render(service.status()))
                 await self._serve_mount(filesystem, mount)
                 await self._drain(filesystem)
                 await control.finish()

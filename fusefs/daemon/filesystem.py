@@ -11,6 +11,7 @@ import trio
 
 from fusefs.base.clock import Clock, SystemClock
 from fusefs.base.events import Events
+from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.pace import Pace
@@ -51,6 +52,7 @@ class Filesystem:
         self.options = options
         self.events = Events(store.clock)
         self._refill = store.refill_hints()
+        self.tally = Tally()
         self.tree = Tree(store, noatime=options.noatime or options.read_only)
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree, is_enabled=options.trash)
@@ -61,11 +63,11 @@ class Filesystem:
         self.purger.try_again = self.reaper.forgive
         self.expiry = Expiry(store, self.trash, self.purger)
         self.purging = Purging(
-            self.trash, self.purger, self.expiry, self.reaper, Pace(lambda: self.count_requests())
+            self.trash, self.purger, self.expiry, self.reaper, Pace(lambda: self.tally.requests)
         )
         self.scrubbing = Scrubbing(
             self.tree,
-            Pace(lambda: self.count_requests()),
+            Pace(lambda: self.tally.requests),
             rate=options.scrub_rate,
             every_s=options.scrub_every_s,
         )
@@ -80,9 +82,8 @@ class Filesystem:
         self.scrubbing.tell_found = self._tell_corruption
         self.scrubbing.tell_over = self._tell_scrubbed
         self.collecting.is_urgent = lambda: self.expiry.missing_bytes() > 0
-        #: Requests that the face has answered so far, whether it still knows an inode, and how it
-        #: learns that a name came or went; set by it.
-        self.count_requests: Callable[[], int] = lambda: 0
+        #: Whether the face still knows an inode, and how it learns that a name came or went; set
+        #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
 

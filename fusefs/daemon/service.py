@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from fusefs.model.block import ZSTD, Block
 from fusefs.model.extent import DAMAGED, HOLE
 from fusefs.model.inode import IN_TRASH, Inode
 from fusefs.store import format
+from fusefs.store.store import StoreStatistics
 
 Record = dict[str, Any]
 #: The arguments of a verb, and what does it with them for a user.
@@ -34,10 +36,13 @@ _MAX_EXTENTS = 1000
 class Service:
     """Answers about `filesystem`."""
 
-    def __init__(self, filesystem: Filesystem, mountpoint: str | None) -> None:
+    def __init__(
+        self, filesystem: Filesystem, mountpoint: str | None, metrics: str | None = None
+    ) -> None:
         self._filesystem = filesystem
         self.events = filesystem.events
         self._mountpoint = mountpoint
+        self._metrics = metrics
         self._started = time.time()
         desks: list[Desk] = [
             TrashDesk(filesystem),
@@ -70,21 +75,33 @@ class Service:
             "unsynced_bytes": store.unsynced_bytes,
             "log_segment": statistics.position.segment,
             "log_offset": statistics.position.offset,
-            "checkpoints": statistics.checkpoints,
-            "batches": statistics.batches,
-            "blocks_written": statistics.blocks_written,
-            "bytes_written": statistics.bytes_written,
-            "dedup_hits": statistics.dedup_hits,
-            "dedup_bytes": statistics.dedup_bytes,
-            "syncs": statistics.syncs,
-            "replayed_records": statistics.replay.batches,
             "cut_bytes": statistics.replay.cut_bytes,
-            "damaged_reads": statistics.damaged_reads,
             "partials": filesystem.sweeping.record(),
+            "counters": self._counters(statistics),
+            "corruption_records": filesystem.scrubbing.count(),
+            "metrics": self._metrics,
             **filesystem.purging.record(),
             "collecting": self._collecting(),
             "scrub": filesystem.scrubbing.record(),
             **self.df(),
+        }
+
+    def _counters(self, statistics: StoreStatistics) -> Record:
+        """What only grows while the store is open; `metrics.COUNTERS` says what each is."""
+        scrubbing = self._filesystem.scrubbing
+        return {
+            **asdict(self._filesystem.tally),
+            "already_present": statistics.dedup_hits,
+            "already_present_bytes": statistics.dedup_bytes,
+            "needed": statistics.blocks_written,
+            "needed_bytes": statistics.plain_bytes_written,
+            "bytes_stored": statistics.bytes_written,
+            "log_syncs": statistics.syncs,
+            "checkpoints": statistics.checkpoints,
+            "replayed_records": statistics.replay.batches,
+            "damaged_reads": statistics.damaged_reads,
+            "scrubbed": scrubbing.scrubbed_blocks,
+            "scrubbed_bytes": scrubbing.scrubbed_bytes,
         }
 
     def df(self) -> Record:

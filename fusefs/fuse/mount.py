@@ -39,10 +39,6 @@ class FuseMount:
         """Whether the kernel still knows the inode."""
         return self._operations.references.has(ino)
 
-    def count_requests(self) -> int:
-        """Requests of the kernel so far, but for those about handles."""
-        return self._operations.requests
-
     def mount(self) -> None:
         """Mount; requests wait until `run`. Raises FuseUnavailable."""
         escaped = self._fsname.replace("\\", "\\\\").replace(",", "\\,")

@@ -21,6 +21,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
 from fusefs.base.events import Events
+from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.errors import BadPolicy, FusefsError, Refused, StoreDamaged
 from fusefs.files import attributes
@@ -51,7 +52,7 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Awaitable[Any]])
 def _answer(handler: _Handler) -> _Handler:
     @functools.wraps(handler)
     async def answered(self: "Operations", *arguments: Any) -> Any:
-        self.requests += 1
+        self.tally.requests += 1
         try:
             return await handler(self, *arguments)
         except FUSEError:
@@ -120,6 +121,7 @@ class Rooms(Protocol):
     files: Files
     trash: Trash
     events: Events
+    tally: Tally
 
 
 class Operations(pyfuse3.Operations):
@@ -135,8 +137,7 @@ class Operations(pyfuse3.Operations):
         self.enable_writeback_cache = options.writeback_cache
         self._shows_trash = options.show_trash
         self.references = References()
-        #: Answered so far.
-        self.requests = 0
+        self.tally = rooms.tally
         self._listings: dict[int, _Listing] = {}
         self._last_listing = 0
         self._store = rooms.store
@@ -413,6 +414,7 @@ class Operations(pyfuse3.Operations):
     @_answer
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         self._files.write(self._files.handle(fh), off, buf)
+        self.tally.bytes_received += len(buf)
         return len(buf)
 
     @_answer
@@ -428,10 +430,12 @@ class Operations(pyfuse3.Operations):
     @_answer
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._files.fsync(self._files.handle(fh).file)
+        self.tally.fsyncs += 1
 
     @_answer
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         await self._files.sync()
+        self.tally.fsyncs += 1
 
     @_answer
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:

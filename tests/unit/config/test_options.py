@@ -41,3 +41,41 @@ def test_an_unknown_option_is_named(option: str) -> None:
 def test_a_limit_that_makes_no_sense_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match="whole MiB"):
         MountOptions.parse([f"dirty_limit={value}"])
+
+
+def test_the_scrub_has_a_rate_and_a_pause() -> None:
+    found = MountOptions.parse(["scrub_rate=10M,scrub_every=2w"])
+    assert (found.scrub_rate, found.scrub_every_s) == (10 << 20, 14 * 86400)
+    assert MountOptions.parse(["scrub_rate=0"]).scrub_rate == 0
+
+
+@pytest.mark.parametrize(
+    "option", ["scrub_rate=", "scrub_rate=fast", "scrub_rate=-1", "scrub_every=0", "scrub_every=3m"]
+)
+def test_a_scrub_that_makes_no_sense_is_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=option):
+        MountOptions.parse([option])
+
+
+@pytest.mark.parametrize(
+    ("value", "host", "port"),
+    [
+        ("9125", "127.0.0.1", 9125),
+        ("0", "127.0.0.1", 0),
+        ("0.0.0.0:9125", "0.0.0.0", 9125),
+        ("[::1]:65535", "::1", 65535),
+    ],
+)
+def test_counters_are_asked_for_at_an_address(value: str, host: str, port: int) -> None:
+    found = MountOptions.parse([f"metrics={value}"]).metrics
+    assert found == (host, port)
+    assert str(found) == (value if ":" in value else f"127.0.0.1:{value}")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "x", "-1", "65536", ":9125", "localhost:9125", "1.2.3:1", "::1:9125", "[1.2.3.4]:1", "1:"],
+)
+def test_an_address_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="give a port, such as metrics=9125"):
+        MountOptions.parse([f"metrics={value}"])

@@ -9,6 +9,7 @@ import pytest
 import trio
 from pyfuse3 import FUSEError
 
+from fusefs.base.tally import Tally
 from fusefs.errors import DiskFull, Refused, StoreDamaged, StoreLocked
 from fusefs.fuse.operations import Operations, _answer
 
@@ -16,7 +17,8 @@ from fusefs.fuse.operations import Operations, _answer
 class Face:
     """What a handler belongs to."""
 
-    requests = 0
+    def __init__(self) -> None:
+        self.tally = Tally()
 
 
 def answered(error: BaseException) -> None:
@@ -27,7 +29,7 @@ def answered(error: BaseException) -> None:
     try:
         trio.run(_answer(some_request), face)
     finally:
-        assert face.requests == 1
+        assert face.tally.requests == 1
 
 
 @pytest.mark.parametrize(

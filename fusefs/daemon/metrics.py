@@ -1,0 +1,101 @@
+"""The numbers of `status` in the text format of Prometheus; the only user of its library.
+
+A number is added by a line in one of the tables, and its value in the record of `Service.status`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+#: What `render` returns, for HTTP. The version of the format that every collector reads.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PREFIX = "fusefs_"
+
+
+class Number(NamedTuple):
+    """A number of the record: its `key` there, with dots between the keys of records in the record;
+    its `name` here, and `help` for people."""
+
+    key: str
+    name: str
+    help: str
+
+    def of(self, record: dict[str, Any]) -> float:
+        value: Any = record
+        for key in self.key.split("."):
+            value = value[key]
+        return float(value)
+
+
+#: Of `counters`. They only grow while a store is open. ``_total`` is put behind the names.
+COUNTERS = (
+    Number("requests", "requests", "Requests of the kernel that were answered."),
+    Number("bytes_received", "received_bytes", "Bytes that programs wrote."),
+    Number("already_present", "already_present_blocks", "Written blocks that were there already."),
+    Number("already_present_bytes", "already_present_bytes", "Content of these, not stored again."),
+    Number("needed", "needed_blocks", "Written blocks that had to be stored."),
+    Number("needed_bytes", "needed_bytes", "Content of these."),
+    Number("bytes_stored", "stored_bytes", "What these take on the disk, after compression."),
+    Number("fsyncs", "fsyncs", "Calls of fsync that were answered with success."),
+    Number("log_syncs", "log_syncs", "Calls of fdatasync for the log."),
+    Number("checkpoints", "checkpoints", "Times that the index caught up with the log."),
+    Number("replayed_records", "replayed_records", "Records replayed when the store was opened."),
+    Number("damaged_reads", "damaged_reads", "Reads of blocks that were bad."),
+    Number("scrubbed", "scrubbed_blocks", "Blocks that were read just to verify them."),
+    Number("scrubbed_bytes", "scrubbed_bytes", "What these take on the disk."),
+)
+#: Of the record itself. They go up and down.
+GAUGES = (
+    Number("corruption_records", "corruption_records", "Blocks that are known to be bad."),
+    Number("partials.count", "partials", "Half-written files that nobody writes to."),
+    Number("partials.bytes", "partials_bytes", "Their sizes."),
+    Number("partials.old_bytes", "partials_old_bytes", "Sizes of the old ones among them."),
+    Number("files", "files", "Files outside of the trash."),
+    Number("live_bytes", "live_bytes", "Their data."),
+    Number("trash_entries", "trash_entries", "Entries in the trash."),
+    Number("trash_bytes", "trash_bytes", "Data of files in the trash."),
+    Number("stored_bytes", "needed_stored_bytes", "Blocks on the disk that something needs."),
+    Number("garbage_bytes", "garbage_bytes", "Blocks on the disk that nothing needs."),
+    Number("dedup_saved_bytes", "dedup_saved_bytes", "Saved by storing equal blocks once."),
+    Number("compression_saved_bytes", "compression_saved_bytes", "Saved by compression."),
+    Number("segments_bytes", "segments_bytes", "Sizes of the files of the log."),
+    Number("reclaimable_bytes", "reclaimable_bytes", "Of these, what a collection would free."),
+    Number("waiting_bytes", "waiting_bytes", "Written data that is in memory alone."),
+    Number("unsynced_bytes", "unsynced_bytes", "The end of the log that is not synced."),
+    Number("disk_free_bytes", "disk_free_bytes", "Free space of the disk."),
+    Number("reserve_bytes", "disk_reserve_bytes", "Of it, what is kept in reserve."),
+)
+
+
+def render(record: dict[str, Any]) -> bytes:
+    """The numbers of a status record; each is labelled with the UUID of the store."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Numbers(record))
+    return generate_latest(registry)
+
+
+class _Numbers(Collector):
+    def __init__(self, record: dict[str, Any]) -> None:
+        self._record = record
+
+    def collect(self) -> Iterator[Metric]:
+        record = self._record
+        label = [record["uuid"]]
+        counter: CounterMetricFamily
+        for one in COUNTERS:
+            counter = CounterMetricFamily(_PREFIX + one.name, one.help, labels=["store"])
+            counter.add_metric(label, one.of(record["counters"]))
+            yield counter
+        for one in GAUGES:
+            yield _gauge(one.name, one.help, label, one.of(record))
+        is_mounted = record.get("state", "mounted") == "mounted"
+        yield _gauge("mounted", "1 while a daemon serves the store.", label, int(is_mounted))
+
+
+def _gauge(name: str, help_text: str, label: list[str], value: float) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(_PREFIX + name, help_text, labels=["store"])
+    gauge.add_metric(label, value)
+    return gauge
