@@ -28,7 +28,7 @@
     |-- WrongState                  EBUSY    34   not possible in the state that it is in
     |-- InUse                       EBUSY    35   somebody has it open
     |-- BadPolicy                   EINVAL   36   a policy of the trash that does not parse
-    |-- DamageFound                 EIO      40   fsck or rebuild found damage (each was named)
+    |-- DamageFound                 EIO      40   fsck, rebuild or scrub found damage (each was named)
     |-- Refused                     any       1   what a system call on the mount answers
 
 Each class carries its errno and its exit code. Exit codes never change their meaning; a retired
@@ -232,7 +232,7 @@ class BadPolicy(FusefsError):
 
 
 class DamageFound(FusefsError):
-    """fsck or rebuild found damage; each piece was named in the report."""
+    """fsck, rebuild or scrub found damage; each piece was named in the report."""
 
     errno = EIO
     exit_code = 40
