@@ -28,7 +28,7 @@
     |-- WrongState                  EBUSY    34   not possible in the state that it is in
     |-- InUse                       EBUSY    35   somebody has it open
     |-- BadPolicy                   EINVAL   36   a policy of the trash that does not parse
-    |-- DamageFound                 EIO      40   fsck, rebuild or scrub found damage (each was named)
+    |-- DamageFound                 EIO      40   fsck, rebuild, scrub: damage (each was named)
     |-- Refused                     any       1   what a system call on the mount answers
 
 Each class carries its errno and its exit code. Exit codes never change their meaning; a retired

@@ -125,6 +125,7 @@ class Scrubbing:
     async def run(self) -> None:
         """Scrub whenever it is time, and record what readers met, until cancelled."""
         while True:
+            self._woken = trio.Event()
             started = trio.current_time()
             before = self.scrubbed_bytes
             try:
@@ -310,7 +311,6 @@ class Scrubbing:
     async def _wait(self, seconds: float) -> None:
         with trio.move_on_after(seconds):
             await self._woken.wait()
-        self._woken = trio.Event()
 
     def _say(self, error: StoreError) -> None:
         if str(error) != self._trouble:

@@ -1,5 +1,6 @@
 """All content is read and verified, at a pace, and what is bad is on record as long as it is."""
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -19,7 +20,7 @@ from fusefs.errors import DiskFull, StoreDamaged
 from fusefs.fsck.check import check
 from fusefs.model import keys
 from fusefs.model.block import Block
-from fusefs.model.corruption import MAX_OBJECTS, Object, State
+from fusefs.model.corruption import MAX_OBJECTS, Bad, Object, State
 from fusefs.store import rebuild, scrubber
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
@@ -232,6 +233,28 @@ def test_what_memory_still_has_is_read_from_the_disk(fs: InProcess) -> None:
     assert bad(fs) == [4]
 
 
+def test_the_kernel_forgets_a_block_before_it_is_read_and_after(
+    fs: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = block(fs, 1)
+    steps: list[str] = []
+
+    def advise(file: int, offset: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        if offset <= place.offset and place.offset + place.stored <= offset + size:
+            steps.append("forget")
+
+    def look(file: int, one: Block) -> Bad | None:
+        if one.offset == place.offset:
+            steps.append("read")
+        return None
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(scrubber, "check_content", look)
+    fs.scrub()
+    assert steps == ["forget", "read", "forget"]
+
+
 @pytest.mark.parametrize("offset", [0, 300_000])
 def test_a_bad_read_by_a_program_is_on_record(fs: InProcess, offset: int) -> None:
     flip(fs, 4)
@@ -268,17 +291,21 @@ def test_what_the_collector_cannot_move_is_on_record(fs: InProcess) -> None:
     assert block(fs, 4).segment == 1
 
 
-def test_a_block_that_the_collector_moved_meanwhile_is_not_bad(fs: InProcess) -> None:
+def test_a_block_that_the_collector_moved_meanwhile_is_not_bad(
+    fs: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scrub = scrubber.Scrubber(fs.store)
-    wanted = scrub.after(0)
+    wanted = scrub.after(0)._replace(is_end=True)
     purge(fs, b"dir/5")
     fs.collect()
     assert not (fs.path / "segments" / f"{1:016x}").exists()
     found = scrub.read(wanted)
     assert found.keys() == {number for number, _ in wanted.blocks} != set()
-    assert not any(scrub.is_in_place(number, block) for number, block in wanted.blocks)
-    fs.scrub()
+    with monkeypatch.context() as patch:
+        patch.setattr(scrubber.Scrubber, "after", lambda self, number: wanted)
+        fs.scrub()
     assert bad(fs) == []
+    assert fs.filesystem.scrubbing.record()["damaged"] == 0
 
 
 def test_records_have_an_end(fs: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,24 +359,31 @@ def test_a_pass_is_noted_rarely(fs: InProcess, monkeypatch: pytest.MonkeyPatch) 
     assert fs.store.statistics().batches - before == 2
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
 def test_what_cannot_be_recorded_for_want_of_room_is_recorded_later(
-    fs: InProcess, monkeypatch: pytest.MonkeyPatch
+    fs: InProcess, monkeypatch: pytest.MonkeyPatch, is_closed: bool
 ) -> None:
+    monkeypatch.setattr(scrubber, "SLICE_BYTES", MIB)
+    commit, worker = fs.store.commit, fs.filesystem.scrubbing
+
+    def refuse(batch: Any) -> None:
+        if any(key[:1] == keys.CORRUPTION for key in batch.rows):
+            raise DiskFull("full")
+        commit(batch)
+
     flip(fs, 4)
-    worker = fs.filesystem.scrubbing
     worker.ask(0)
-    trio.run(worker.step)  # begins, and finds it
-
-    def refuse(batch: object) -> None:
-        raise DiskFull("full")
-
-    flip(fs, 6)
-    monkeypatch.setattr(fs.store, "commit", refuse)
-    with pytest.raises(DiskFull):
-        trio.run(worker.step)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(fs.store, "commit", refuse)
+        for _ in range(3):
+            trio.run(worker.step)
+        with pytest.raises(DiskFull):
+            trio.run(worker.step)
+        if is_closed:
+            fs.close()
+            fs.open()
     fs.scrub()
-    assert bad(fs) == [4, 6]
+    assert bad(fs) == [4]
 
 
 # -- the pace
@@ -426,6 +460,19 @@ def test_who_asks_does_not_wait_for_the_rate_of_the_background(fs: InProcess) ->
     worker = background(fs, 1)
     worker.ask(0)
     assert watch(fs, worker, 10) == 6 * MIB
+
+
+def test_between_slices_it_rests_as_long_as_requests_want(
+    fs: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy(Pace):
+        def rest_s(self, worked_s: float) -> float:
+            return 10.0
+
+    monkeypatch.setattr(scrubber, "SLICE_BYTES", MIB)
+    worker = Scrubbing(fs.tree, Busy(lambda: 0), rate=0, every_s=DAY_S)
+    worker.ask(0)
+    assert watch(fs, worker, 25) == 3 * MIB
 
 
 def test_requests_come_first() -> None:
