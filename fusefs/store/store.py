@@ -50,6 +50,9 @@ NEW_INDEX, OLD_INDEX = "index.new", "index.old"
 _OPEN_SEGMENTS = 64
 _Book = TypeVar("_Book")
 _CACHE_BYTES = 16 << 20
+#: Blocks that a copy of what is stored asks the kernel for in advance, and that are remembered as
+#: good.
+_AHEAD, _SOUND_MAX = 4, 100_000
 
 
 class Counters(msgspec.Struct):
@@ -128,6 +131,9 @@ class Store:
         self._blocks_written = self._bytes_written = self._plain_written = 0
         self._dedup_hits = self._dedup_bytes = 0
         #: Hears of every read of a block that is bad; in the thread of the reader.
+        self._inherited = self.counters.block  # the last block that another process wrote
+        self._sound: set[int] = set()  # of these, what was read and is good
+        self._bad: dict[int, tuple[int, int]] = {}  # where a block was read and is not
         self.on_damage: Callable[[int, Bad], None] = lambda number, bad: None
         if self.replay.batches or self.replay.cut_bytes:
             self.checkpoint()
@@ -264,13 +270,35 @@ class Store:
             if row is not None:
                 block = Block.unpack(row)
                 if block.digest == digest and block.length == len(data):
-                    if batch.get(keys.corruption(number)) is None:
+                    if self._is_sound(batch, number, block):
                         self._dedup_hits += 1
                         self._dedup_bytes += len(data)
                     else:
                         self._heal(batch, number, block, data)
                     return number
         return self._write_block(batch, data, digest)
+
+    def _is_sound(self, batch: Batch, number: int, block: Block) -> bool:
+        """Whether a block can be a copy of what is to be written: it is what it was.
+
+        What this process did not write itself is read once to see that.
+        """
+        if self._bad.get(number) == (block.segment, block.offset):
+            return False
+        if batch.get(keys.corruption(number)) is not None:
+            return False
+        if number > self._inherited or number in self._sound:
+            return True
+        try:
+            self.locate(number).read()
+        except StoreDamaged:
+            return False
+        if len(self._sound) == _SOUND_MAX:
+            self._sound.clear()
+        self._sound.add(number)
+        with suppress(StoreDamaged):  # there need be none of that number
+            self.prefetch(number + _AHEAD)
+        return True
 
     def _heal(self, batch: Batch, number: int, block: Block, data: Buffer) -> None:
         """Write the content of a bad block anew, for all that need it."""
@@ -383,6 +411,7 @@ class Store:
         """
         self._damaged_reads += 1
         where = f"segment {format.segment_name(block.segment)} at byte {block.offset}"
+        self._bad[number] = block.segment, block.offset
         self.on_damage(number, bad)
         return StoreDamaged(f"block {number} in {where}: {bad.reason}")
 

@@ -293,6 +293,30 @@ def test_a_repeated_copy_stores_what_is_missing(
     assert state(target) == "complete"
 
 
+def test_a_block_that_rots_meanwhile_is_stored_again_and_no_other(
+    mounted: Mounted, source: Path
+) -> None:
+    part = mounted.mnt / "part"
+    interrupted(mounted, source, ["cp", str(source), str(part)])
+    missing = SIZE - offset(part)
+    extents = json.loads(fusefs("info", "--json", part))["extents"]
+    mounted.umount()
+    with (mounted.store / "segments" / extents[2]["segment"]).open("r+b") as segment:
+        segment.seek(extents[2]["segment_offset"] + 1000)
+        segment.write(b"rot")
+    mounted.mount()
+    assert offset(part) == SIZE - missing, "it lies far before the end, and is not looked at"
+    assert json.loads(fusefs("partial", "show", "--json", part))["offset"] == 2 * MIB
+    assert offset(part) == 2 * MIB
+    before = log_bytes(mounted)
+    shutil.copyfile(source, part)
+    assert log_bytes(mounted) - before <= (missing + MIB) * 1.002 + MIB
+    mounted.expected = ["a block is bad"]
+    mounted.remount()
+    assert part.read_bytes() == source.read_bytes()
+    fusefs("fsck", "--read-data", mounted.mnt)
+
+
 # -- old ones
 
 

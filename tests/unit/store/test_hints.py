@@ -4,13 +4,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from blake3 import blake3
 
+from fusefs.base import failpoints
+from fusefs.errors import DiskFull, StoreDamaged
+from fusefs.model.block import Block
 from fusefs.store.hints import Hints
 from fusefs.store.store import REFILL_SLICE, Store
-from tests.unit.store.acts import add
+from tests.unit.store.acts import add, block_row, flip, segment
 
 Open = Callable[[], Store]
+CONTENT = b"content" * 1000
 
 
 def test_the_same_content_is_stored_once(store: Store) -> None:
@@ -149,3 +154,68 @@ def test_hints_that_cannot_be_written_do_not_stop_a_write(store: Store) -> None:
     number = add(store, b"content")
     assert bytes(store.read_block(number)) == b"content"
     assert add(store, b"content") == number
+
+
+def filled(store: Store) -> Store:
+    for _ in store.refill_hints():
+        pass
+    return store
+
+
+def rot(store: Store, number: int) -> None:
+    """Change a bit of a block on the disk."""
+    row = block_row(store, number)
+    assert row is not None
+    block = Block.unpack(row)
+    flip(segment(store.path, block.segment), block.offset)
+
+
+def test_a_block_that_has_rotted_is_no_copy_and_is_mended_for_all(open_store: Open) -> None:
+    """Nobody has met the damage before: writing the content again must not rely on it."""
+    store = open_store()
+    number = add(store, CONTENT)
+    store.close()
+    store = filled(open_store())
+    rot(store, number)
+    assert add(store, CONTENT) == number
+    assert store.statistics().dedup_hits == 0
+    assert bytes(store.read_block(number)) == CONTENT
+    assert add(store, CONTENT) == number
+    assert store.statistics().dedup_hits == 1
+    store.abandon()
+    assert bytes(open_store().read_block(number)) == CONTENT
+
+
+def test_a_block_that_rotted_under_the_process_that_wrote_it_is_mended_too(store: Store) -> None:
+    number = add(store, CONTENT)
+    rot(store, number)
+    with pytest.raises(StoreDamaged):
+        store.read_block(number)
+    assert add(store, CONTENT) == number
+    assert bytes(store.read_block(number)) == CONTENT
+
+
+def test_an_act_that_fails_mends_nothing(store: Store) -> None:
+    number = add(store, CONTENT)
+    rot(store, number)
+    with pytest.raises(StoreDamaged):
+        store.read_block(number)
+    failpoints.arm("log.append=1:ENOSPC")
+    try:
+        with pytest.raises(DiskFull):
+            add(store, CONTENT)
+    finally:
+        failpoints.disarm()
+    assert add(store, CONTENT) == number
+    assert bytes(store.read_block(number)) == CONTENT
+
+
+def test_a_good_block_is_read_but_once_to_be_a_copy(open_store: Open) -> None:
+    store = open_store()
+    number = add(store, CONTENT)
+    store.close()
+    store = filled(open_store())
+    assert add(store, CONTENT) == number
+    rot(store, number)
+    assert add(store, CONTENT) == number
+    assert store.statistics().dedup_hits == 2
