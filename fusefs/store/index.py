@@ -5,13 +5,14 @@ checkpoint: it must be called by the thread that began the transaction (py-lmdb 
 thread commit and then keep the writer lock). A reader in another process sees the last checkpoint.
 
 The map grows between transactions while less than half of it is used; one that fills up all the
-same raises MapFull, and the store rebuilds the transaction from the log.
+same raises MapFull, and the store rebuilds the transaction from the log. LMDB moves a map that grows
+and does not know who reads it: no copy is made meanwhile.
 """
 
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Index:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._read_only = read_only
+        self._stays = threading.Lock()  # held: the map does not move
         is_copy = path.is_file()
         try:
             self._environment = lmdb.open(
@@ -168,13 +170,18 @@ class Index:
         """Throw the open transaction away and begin again at the last checkpoint."""
         self._transaction.abort()
         if grow:
-            self._grow(2)
+            with self._stays:
+                self._grow(2)
         self._begin()
 
     def _grow_when_half_full(self) -> None:
         info = self._environment.info()
-        if (info["last_pgno"] + 1) * 4096 * 2 > info["map_size"]:
-            self._grow(2)
+        is_half_full = (info["last_pgno"] + 1) * 4096 * 2 > info["map_size"]
+        if is_half_full and self._stays.acquire(blocking=False):  # or else another time
+            try:
+                self._grow(2)
+            finally:
+                self._stays.release()
 
     def _grow(self, factor: int) -> None:
         size = self._environment.info()["map_size"] * factor
@@ -185,12 +192,6 @@ class Index:
                 f"{self._path}: cannot map {size >> 20} MiB of address space: raise the limit"
                 " on virtual memory (ulimit -v)"
             ) from error
-
-    @contextmanager
-    def snapshot(self) -> Iterator["Snapshot"]:
-        """The last checkpoint, in a transaction of the calling thread."""
-        with self._environment.begin(write=False) as transaction:
-            yield Snapshot(transaction)
 
     @property
     def lacks_pages(self) -> bool:
@@ -214,7 +215,8 @@ class Index:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                self._environment.copyfd(descriptor, compact=True)
+                with self._stays:
+                    self._environment.copyfd(descriptor, compact=True)
                 snapshot.seal(descriptor)
                 os.fsync(descriptor)
             finally:
@@ -241,17 +243,6 @@ class Index:
         # before its transaction unmaps a mutex that this thread holds, and the next one that it
         # unlocks ends the process.
         self.close()
-
-
-class Snapshot:
-    """Rows of the index as they were at a checkpoint."""
-
-    def __init__(self, transaction: Any) -> None:
-        self._transaction = transaction
-        self.get: Callable[[bytes], bytes | None] = transaction.get
-
-    def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        return _scan(self._transaction, start, start if prefix is None else prefix)
 
 
 def _scan(transaction: Any, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ import shutil
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
-from fusefs.store.index import WAY_OUT, Batch, Index, MapFull, Snapshot
+from fusefs.store.index import WAY_OUT, Batch, Index, MapFull
 from fusefs.store.log import Buffer, Log, Position
 from fusefs.store.probe import probe
 from fusefs.store.reading import NO_SEGMENT, BlockCache, ColdBlock, SegmentFile
@@ -598,12 +598,6 @@ class Store:
     def tail(self, end: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` rows before `end` with `prefix`, the last one first."""
         return self._index.tail(end, prefix, limit)
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        """The rows as of the last checkpoint, for another thread. Keep it short."""
-        with self._index.snapshot() as view:
-            yield view
 
     def refill_hints(self) -> Iterator[None]:
         """Fill the hints again after an unclean stop, with a pause after each slice but the last.

@@ -79,17 +79,29 @@ def test_ranges_hold_what_a_sorted_list_holds(
         index.close()
 
 
-def test_a_checkpoint_is_what_other_readers_see(index: Index, tmp_path: Path) -> None:
+def test_a_checkpoint_is_what_a_copy_has(index: Index, tmp_path: Path) -> None:
     index.apply({b"a": b"1"})
     index.commit({"position": b"here"})
     index.apply({b"a": b"2"})
-    with index.snapshot() as view:
-        assert view.get(b"a") == b"1"
-        assert list(view.scan(b"a")) == [(b"a", b"1")]
+    index.copy(tmp_path / "copy")
+    copy = Index(tmp_path / "copy", read_only=True)
+    assert list(copy.scan(b"a")) == [(b"a", b"1")]
+    copy.close()
     assert index.get(b"a") == b"2"
     assert index.book("position") == b"here"
     index.restart(grow=False)
     assert index.get(b"a") == b"1"
+
+
+def test_the_map_does_not_move_under_a_copy(index: Index) -> None:
+    """LMDB would not refuse, and the thread that copies would end the process."""
+    size = index._environment.info()["map_size"]
+    with index._stays:
+        index.apply({b"%05d" % number: bytes(4000) for number in range(10_000)})
+        index.commit({})
+        assert index._environment.info()["map_size"] == size
+    index.commit({})
+    assert index._environment.info()["map_size"] > size
 
 
 def test_a_full_map_is_said_and_a_larger_one_takes_it(index: Index) -> None:
