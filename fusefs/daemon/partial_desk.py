@@ -21,6 +21,7 @@ from fusefs.errors import (
 )
 from fusefs.model.inode import Inode
 from fusefs.model.partial import Partial
+from fusefs.tree.places import places_of
 
 Record = dict[str, Any]
 
@@ -61,19 +62,16 @@ class PartialDesk:
 
     async def listing(self, arguments: ListArguments, _uid: int) -> list[Record]:
         """All that have a name outside the trash, also those that are being written; by path."""
-        known = dict(self._partials)
         paths: dict[int, bytes] = {}
-        if known:
-            for place in self._tree.names_of(known):
-                if place is None:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    ino, parent, name = place
-                    above = self._tree.path_of(self._tree.inode(parent))
-                    paths.setdefault(ino, above + b"/" + name if above else name)
+        for place in places_of(self._tree, dict(self._partials)):
+            if place is None:
+                await trio.lowlevel.checkpoint()
+            elif not place.is_in_trash:
+                paths.setdefault(place.ino, place.path)
         found = [
-            self._record(self._tree.inode(ino), known[ino], path)
+            self._record(self._tree.inode(ino), one, path)
             for ino, path in sorted(paths.items(), key=lambda item: item[1])
+            if (one := self._partials.get(ino)) is not None
         ]
         return [one for one in found if (one["idle_s"] or 0) >= arguments.idle_s]
 

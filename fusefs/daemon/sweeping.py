@@ -13,12 +13,13 @@ import structlog
 import trio
 
 from fusefs.base.events import Events
-from fusefs.errors import DiskFull, FusefsError, InUse, WrongState
+from fusefs.errors import FusefsError, InUse, Refused, WrongState
 from fusefs.files.files import Files
 from fusefs.model.entry import Cause
 from fusefs.model.inode import Inode
 from fusefs.model.partial import Partial
 from fusefs.trash.trash import Trash
+from fusefs.tree.places import Place, places_of
 from fusefs.tree.removal import Caller, Removed
 from fusefs.tree.tree import Tree
 
@@ -53,6 +54,7 @@ class Sweeping:
         self._trash = trash
         self._events = events
         self.age_s = age_s
+        self._trouble = ""
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
 
     def idle_s(self, one: Partial) -> float | None:
@@ -93,31 +95,43 @@ class Sweeping:
             if one.is_new and uid in (0, inode.uid)
         }
         found = []
-        if wanted:
-            for place in self._tree.names_of(wanted):
-                if place is None:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    found.append(place)
-        return [self._move(wanted[ino], parent, name, dry_run) for ino, parent, name in found]
+        for place in places_of(self._tree, wanted):
+            if place is None:
+                await trio.lowlevel.checkpoint()
+            elif not place.is_in_trash:
+                found.append(place)
+        swept = []
+        for place in found:
+            inode = wanted[place.ino]
+            error: FusefsError | None = None
+            try:
+                self._move(inode, place, dry_run)
+            except Refused:
+                error = InUse(f"/{os.fsdecode(place.path)} was moved or removed meanwhile")
+            except (InUse, WrongState) as refusal:
+                error = refusal
+            swept.append(Swept(place.path, inode.size, error))
+        return swept
 
-    def _move(self, inode: Inode, parent: int, name: bytes, dry_run: bool) -> Swept:
-        above = self._tree.inode(parent)
-        path = b"/".join(filter(None, (self._tree.path_of(above), name)))
+    def _move(self, inode: Inode, place: Place, dry_run: bool) -> None:
+        path = b"/" + place.path
+        shown = os.fsdecode(path)
         one = self._partials.get(inode.ino)
-        if one is None or one.is_writing or self._tree.lookup(parent, name) is not inode:
-            return Swept(path, inode.size, InUse("somebody goes on with it"))
+        if one is None or one.is_writing:
+            raise InUse(f"{shown}: somebody goes on with it")
+        named = self._tree.lookup(place.parent, place.name)
+        if named is None or named.ino != inode.ino:
+            raise InUse(f"{shown} was moved or removed meanwhile")
         caller = Caller(inode.uid, inode.gid, os.getpid())
-        if not self._trash.keeps(Removed(above, name, inode, Cause.UNLINK, caller)):
-            message = "the trash would not keep it: if it is of no use, remove it with rm"
-            return Swept(path, inode.size, WrongState(message))
-        if not dry_run:
-            self._tree.unlink(parent, name, caller)
-            self.forget_name(parent, name)
-            shown = b"/" + path
-            self._events.publish("partial-swept", path=shown, size=inode.size, offset=one.offset)
-            log.info("swept a partial", path=os.fsdecode(shown), size=inode.size, why=one.why)
-        return Swept(path, inode.size, None)
+        above = self._tree.inode(place.parent)
+        if not self._trash.keeps(Removed(above, place.name, inode, Cause.UNLINK, caller)):
+            raise WrongState(f"{shown}: the trash would not keep it; rm removes it for good")
+        if dry_run:
+            return
+        self._tree.unlink(place.parent, place.name, caller)
+        self.forget_name(place.parent, place.name)
+        self._events.publish("partial-swept", path=path, size=inode.size, offset=one.offset)
+        log.info("swept a partial", path=shown, size=inode.size, why=one.why)
 
     async def run(self) -> None:
         """Sweep what is older than the set age, now and then; until cancelled."""
@@ -126,6 +140,12 @@ class Sweeping:
                 self._partials.date_undated()
                 if self.age_s is not None:
                     await self.sweep(self.age_s, 0)
-            except DiskFull:
-                pass  # another time
+            except FusefsError as error:
+                self._say(error)
             await trio.sleep(min(_LOOK_EVERY_S, (self.age_s or _LOOK_EVERY_S) / 2))
+
+    def _say(self, error: FusefsError) -> None:
+        """Once, until another one comes."""
+        if str(error) != self._trouble:
+            log.warning("half-written files cannot be swept now", error=str(error))
+        self._trouble = str(error)

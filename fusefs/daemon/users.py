@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
-from fusefs.errors import FusefsError
-from fusefs.model import dirent, extent, keys
+from fusefs.model import extent, keys
 from fusefs.model.corruption import MAX_OBJECTS, Object
 from fusefs.store.store import Store
+from fusefs.tree.places import places_of
 from fusefs.tree.tree import Tree
 
 #: Rows that are looked at in one go: about 1 ms.
@@ -59,15 +59,11 @@ async def users_of(
 
 async def _paths(tree: Tree, inos: set[int], rest: Rest) -> dict[int, bytes]:
     paths = dict.fromkeys(inos, b"")
-    if inos:
-        for rows in _slices(tree.store, keys.ORDER):
-            for key, row in rows:
-                with suppress(struct.error, FusefsError):
-                    ino, _, name = dirent.unpack_listed(row)
-                    if ino in paths:
-                        above = tree.path_of(tree.inode(keys.number(key)))
-                        paths[ino] = b"/" + above + b"/" + name if above else b"/" + name
+    for place in places_of(tree, inos):
+        if place is None:
             await rest()
+        else:
+            paths[place.ino] = b"/" + place.path
     return paths
 
 

@@ -33,6 +33,7 @@ from fusefs.store.store import Store
 from fusefs.trash import policy
 from fusefs.trash.trash import Trash
 from fusefs.tree import acl
+from fusefs.tree.places import a_path_of
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import SET_ID, TRASH_NAME, Tree
 
@@ -406,7 +407,7 @@ class Operations(pyfuse3.Operations):
         try:
             return await self._files.read(file, off, size)
         except StoreDamaged as damage:
-            path = self._tree.a_path_of(file.inode.ino)
+            path = a_path_of(self._tree, file.inode.ino)
             log.error("damaged content", path=os.fsdecode(path), offset=off, error=str(damage))
             self._events.publish("damaged-read", path=b"/" + path, offset=off)
             raise FUSEError(errno.EIO) from None

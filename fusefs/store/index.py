@@ -5,8 +5,8 @@ checkpoint: it must be called by the thread that began the transaction (py-lmdb 
 thread commit and then keep the writer lock). A reader in another process sees the last checkpoint.
 
 The map grows between transactions while less than half of it is used; one that fills up all the
-same raises MapFull, and the store rebuilds the transaction from the log. LMDB moves a map that grows
-and does not know who reads it: no copy is made meanwhile.
+same raises MapFull, and the store rebuilds the transaction from the log. LMDB moves a map that
+grows, and does not know who reads it: no copy is made meanwhile.
 """
 
 import errno

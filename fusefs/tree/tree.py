@@ -7,7 +7,7 @@ orphan table remembers it over a crash.
 """
 
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
 from itertools import islice
 
@@ -31,8 +31,6 @@ RENAME_WHITEOUT = 4
 
 #: The set-ID bits of a mode.
 SET_ID = stat.S_ISUID | stat.S_ISGID
-#: Names that are looked at in one go.
-_SLICE = 2000
 _RELATIME_NS = 24 * 3600 * 10**9
 
 
@@ -105,27 +103,6 @@ class Tree:
         if name is None:
             raise Refused(ENOENT)
         return name
-
-    def a_path_of(self, ino: int) -> bytes:
-        """One path of an inode, found the slow way; for reports."""
-        for key, row in self.store.scan(keys.ORDER):
-            found, _, name = dirent.unpack_listed(row)
-            if found == ino:
-                above = self.path_of(self.inode(keys.number(key)))
-                return above + b"/" + name if above else name
-        return b"inode %d" % ino
-
-    def names_of(self, inos: Collection[int]) -> Iterator[tuple[int, int, bytes] | None]:
-        """(inode, parent, name) of the live names of these inodes, found the slow way; None now and
-        then: there the tree may change."""
-        start = keys.ORDER
-        while rows := list(islice(self.store.scan(start, keys.ORDER), _SLICE)):
-            for key, row in rows:
-                ino, _, name = dirent.unpack_listed(row)
-                if ino in inos and not self.inode(keys.number(key)).flags & IN_TRASH:
-                    yield ino, keys.number(key), name
-            start = rows[-1][0] + b"\0"
-            yield None
 
     def listing(self, parent: int, after: int) -> Iterator[tuple[int, int, bytes, int]]:
         """(ino, kind, name, cookie) of the names behind the cookie `after`, in a stable order."""

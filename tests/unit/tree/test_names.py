@@ -10,6 +10,7 @@ from fusefs.base import failpoints
 from fusefs.errors import DiskFull, FusefsError, Refused
 from fusefs.model import keys
 from fusefs.model.inode import TIME_LIMIT_NS, Inode
+from fusefs.tree.places import a_path_of
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from tests.unit import invariants
@@ -468,10 +469,10 @@ def test_a_path_is_found_for_every_inode(fs: InProcess) -> None:
     fs.mkdir(b"a")
     fs.mkdir(b"a/b")
     inode = fs.make(b"a/b/file")
-    assert fs.tree.a_path_of(inode.ino) == b"a/b/file"
+    assert a_path_of(fs.tree, inode.ino) == b"a/b/file"
     assert fs.tree.path_of(fs.at(b"a/b")) == b"a/b"
     assert fs.tree.path_of(fs.at(b"")) == b""
-    assert fs.tree.a_path_of(999) == b"inode 999"
+    assert a_path_of(fs.tree, 999) == b"inode 999"
 
 
 def test_one_inode_has_one_object_as_long_as_its_file_is_open(
