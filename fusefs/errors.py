@@ -244,3 +244,9 @@ class Refused(FusefsError):
     def __init__(self, number: int, message: str = "") -> None:
         super().__init__(message)
         self.errno = number
+
+
+def of_disk(error: OSError, what: object) -> StoreError:
+    """The error of the tree for what the operating system said about a part of a store."""
+    kind = DiskFull if error.errno in DiskFull.errnos else StoreError
+    return kind(f"{what}: {error.strerror}")

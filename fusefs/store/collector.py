@@ -210,15 +210,18 @@ def reading_segments(store: Path) -> Iterator[None]:
 def _no_readers(store: Path) -> Iterator[bool]:
     descriptor = _open_lock(store)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+        yield descriptor >= 0 and _is_locked(descriptor)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _open_lock(store: Path) -> int:

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import mmap
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -50,14 +52,14 @@ class StoreIdentity(msgspec.Struct, frozen=True, omit_defaults=False):
 def create(
     path: Path, options: StoreOptions, created_ns: int, mountpoint: str | None = None
 ) -> StoreIdentity:
-    """Make `path` a store: a new or empty directory becomes one.
+    """Make `path` a store: a new or empty directory becomes one, or one that this left half made.
 
     The file is written last by the caller's `write`, so that a directory is a store or is not.
     Raises StoreExists, StoreReadOnly, StoreError.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        if not _is_half_made(path):
             what = "is a store already" if (path / NAME).exists() else "is not empty"
             raise StoreExists(f"{path} {what}: give a new or an empty directory")
         if not os.access(path, os.W_OK):
@@ -67,6 +69,18 @@ def create(
     except OSError as error:
         raise _translate(error, path) from error
     return StoreIdentity(FORMAT, str(uuid.uuid4()), created_ns, options.compression, (), mountpoint)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether nothing is there but what an init that was cut off leaves: no segment, no row."""
+    names = set(os.listdir(path))
+    if names - {"segments", "index", NAME + ".new"}:
+        return False
+    index = path / "index" / "data.mdb"
+    return not (
+        ("segments" in names and os.listdir(path / "segments"))
+        or (index.exists() and index.stat().st_size > 2 * mmap.PAGESIZE)  # LMDB's two meta pages
+    )
 
 
 def write(path: Path, identity: StoreIdentity) -> None:
@@ -112,7 +126,7 @@ class _Probe(msgspec.Struct):
 def lock(path: Path) -> int:
     """Become the one writer of the store; returns a descriptor, to be closed for unlocking.
 
-    The pid stands in the file for people. Raises StoreLocked, StoreReadOnly.
+    The pid stands in the file for people, where there is room. Raises StoreLocked, StoreReadOnly.
     """
     try:
         descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -126,8 +140,9 @@ def lock(path: Path) -> int:
         raise StoreLocked(
             f"{path} is in use by process {owner}: unmount it there, or use its mountpoint"
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # a full disk is no reason not to mount
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
 
 

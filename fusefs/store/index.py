@@ -44,23 +44,28 @@ class Index:
         self._path = path
         self._read_only = read_only
         self._stays = threading.Lock()  # held: the map does not move
-        is_copy = path.is_file()
-        try:
-            self._environment = lmdb.open(
-                os.fsencode(path), map_size=_INITIAL_MAP if not read_only else 0,
-                subdir=not is_copy, lock=not is_copy, readonly=read_only, create=not read_only,
-                max_readers=126, metasync=True, sync=True, mode=0o600,
-            )  # fmt: skip
-        except lmdb.Error as error:
-            raise _translate(error, path) from error
+        #: Why the rows are not what the log says any more; every use raises it.
+        self.lost: StoreError | None = None
         # Any: the stubs allow memoryviews, which `buffers` would turn on.
         self._transaction: Any
         #: The row at a key, or None; the transaction's own, hence a new one after each commit.
         self.get: Callable[[bytes], bytes | None]
-        if not read_only:
+        self._open()
+        self._is_open = True
+
+    def _open(self) -> None:
+        is_copy = self._path.is_file()
+        try:
+            self._environment = lmdb.open(
+                os.fsencode(self._path), map_size=_INITIAL_MAP if not self._read_only else 0,
+                subdir=not is_copy, lock=not is_copy, readonly=self._read_only,
+                create=not self._read_only, max_readers=126, metasync=True, sync=True, mode=0o600,
+            )  # fmt: skip
+        except (lmdb.Error, OSError) as error:
+            raise _translate(error, self._path) from error
+        if not self._read_only:
             self._grow_when_half_full()  # LMDB opens a larger one with no room to spare
         self._begin()
-        self._is_open = True
 
     @classmethod
     def create(cls, path: Path) -> None:
@@ -86,6 +91,7 @@ class Index:
         except lmdb.Error as error:
             raise _translate(error, self._path) from error
         self.get = self._transaction.get
+        self.lost = None
 
     def apply(self, rows: dict[bytes, bytes | None]) -> None:
         """Put and delete `rows`. Raises MapFull, after which the transaction is unusable."""
@@ -167,12 +173,33 @@ class Index:
         self._begin()
 
     def restart(self, *, grow: bool) -> None:
-        """Throw the open transaction away and begin again at the last checkpoint."""
+        """Throw the open transaction away and begin again at the last checkpoint.
+
+        Raises StoreError; there is no transaction then: see `lose`.
+        """
         self._transaction.abort()
+        try:
+            self._environment.begin(write=True).abort()
+        except lmdb.PanicError:
+            # A commit could not write its meta page: LMDB does nothing more until it is opened
+            # anew. Whoever copies it in another thread must be done before its memory goes.
+            with self._stays:
+                self._environment.close()
+            self._open()
+            return
+        except lmdb.Error as error:
+            raise _translate(error, self._path) from error
         if grow:
             with self._stays:
                 self._grow(2)
         self._begin()
+
+    def lose(self, error: StoreError) -> None:
+        """Let every later use raise `error`, until a `restart` succeeds."""
+        self._transaction.abort()
+        self._transaction = _Lost(error)
+        self.get = self._transaction.get
+        self.lost = error
 
     def _grow_when_half_full(self) -> None:
         info = self._environment.info()
@@ -243,6 +270,21 @@ class Index:
         # before its transaction unmaps a mutex that this thread holds, and the next one that it
         # unlocks ends the process.
         self.close()
+
+
+class _Lost:
+    """In the place of a transaction that there is none of: every use raises why."""
+
+    def __init__(self, error: StoreError) -> None:
+        self._error = error
+
+    def get(self, *_: object) -> Any:
+        raise self._error
+
+    put = delete = cursor = commit = get
+
+    def abort(self) -> None:
+        """There is nothing to throw away."""
 
 
 def _scan(transaction: Any, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

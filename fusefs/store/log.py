@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fusefs.base import durable, failpoints
 from fusefs.base.clock import Clock
-from fusefs.errors import DiskFull, StoreError
+from fusefs.errors import StoreError, of_disk
 from fusefs.store import format
 
 _IOV_MAX = 1000
@@ -53,6 +53,7 @@ class Log:
         self._unsynced: list[int] = []  # descriptors of sealed segments
         self._is_new_name = False
         self._is_torn = False  # bytes of a failed append may stand behind `_written`
+        self._half_made: Path | None = None  # a segment whose header could not be written
         self._sync_lock = threading.Lock()
         self.sizes = dict(sizes)
         self.total_bytes = sum(sizes.values())
@@ -199,6 +200,7 @@ class Log:
         header = format.pack_header(self._uuid, number, self._clock.time_ns())
         try:
             failpoints.hit("log.open")
+            self._remove_half_made()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
         except OSError as error:
@@ -207,12 +209,19 @@ class Log:
             _write_all(descriptor, [header], len(header))
         except OSError as error:
             os.close(descriptor)
-            path.unlink()
+            self._half_made = path
+            with suppress(OSError):  # before the next try, then
+                self._remove_half_made()
             raise self._translate(error) from error
         self._number, self._descriptor = number, descriptor
         self._written = 0
         self._grow(len(header))
         self._is_new_name = True
+
+    def _remove_half_made(self) -> None:
+        if self._half_made:
+            self._half_made.unlink()
+            self._half_made = None
 
     def _grow(self, size: int) -> None:
         self._written += size
@@ -220,8 +229,7 @@ class Log:
         self.total_bytes += size
 
     def _translate(self, error: OSError) -> StoreError:
-        kind = DiskFull if error.errno in DiskFull.errnos else StoreError
-        return kind(f"{self._directory}: append failed: {error.strerror}")
+        return of_disk(error, f"{self._directory}: append failed")
 
 
 def _write_all(descriptor: int, parts: Sequence[Buffer], size: int) -> None:

@@ -32,7 +32,7 @@ import msgspec
 
 from fusefs.base import durable, failpoints
 from fusefs.base.counts import Counts
-from fusefs.errors import DiskFull, StoreDamaged, StoreError
+from fusefs.errors import StoreDamaged, StoreError, of_disk
 from fusefs.model import extent, keys
 from fusefs.model.block import Block
 from fusefs.model.totals import COUNTED, Totals
@@ -312,8 +312,7 @@ def apply(wanted: Plan, *, accept_loss: bool = False, progress: Progress | None 
         old = _put_in_place(wanted.store)
     except OSError as error:
         shutil.rmtree(made, ignore_errors=True)
-        kind = DiskFull if error.errno in DiskFull.errnos else StoreError
-        raise kind(f"{made}: {error.strerror}") from error
+        raise of_disk(error, made) from error
     except StoreError:
         shutil.rmtree(made, ignore_errors=True)
         raise

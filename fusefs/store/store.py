@@ -21,7 +21,7 @@ from blake3 import blake3
 from fusefs.base import durable, failpoints
 from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
-from fusefs.errors import FusefsError, StoreDamaged, StoreError
+from fusefs.errors import FusefsError, StoreDamaged, StoreError, of_disk
 from fusefs.model import keys
 from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
 from fusefs.model.corruption import Bad
@@ -144,24 +144,37 @@ class Store:
     def init(
         cls, path: Path, options: StoreOptions, *, clock: Clock, mountpoint: str | None = None
     ) -> StoreIdentity:
-        """Make a new, empty store. Raises StoreExists, StoreReadOnly, DiskFull, StoreError."""
+        """Make a new, empty store; what an earlier call left half made is made whole.
+
+        Raises StoreExists, StoreReadOnly, DiskFull, StoreError.
+        """
         made = identity.create(path, options, clock.time_ns(), mountpoint)
-        (path / "segments").mkdir(mode=0o700)
-        (path / "index").mkdir(mode=0o700)
-        Index.create(path / "index")
-        identity.write(path, made)
+        try:
+            shutil.rmtree(path / "index", ignore_errors=True)
+            (path / "segments").mkdir(mode=0o700, exist_ok=True)
+            (path / "index").mkdir(mode=0o700)
+            Index.create(path / "index")
+            identity.write(path, made)
+        except OSError as error:
+            with suppress(OSError):  # so that it can be called again
+                (path / identity.NAME).unlink()
+            raise of_disk(error, error.filename or path) from error
         return made
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock) -> "Store":
         """Open the store for writing, replaying what its last checkpoint lacks.
 
-        Raises NotAStore, FormatTooNew, StoreLocked, StoreReadOnly, IndexSpace, StoreDamaged.
+        Raises NotAStore, FormatTooNew, StoreLocked, StoreReadOnly, IndexSpace, StoreDamaged,
+        DiskFull, StoreError.
         """
         identity.read(path)
         lock = identity.lock(path)
         try:
             return cls(path, clock, lock)
+        except OSError as error:
+            os.close(lock)
+            raise of_disk(error, error.filename or path) from error
         except BaseException:
             os.close(lock)
             raise
@@ -203,6 +216,8 @@ class Store:
         rows = batch.rows
         if not rows:
             return
+        if self._index.lost:
+            raise self._index.lost
         record = format.pack_batch(rows)
         log = self._log
         try:
@@ -230,6 +245,8 @@ class Store:
             self._index.apply(rows)
         except MapFull:
             self._rebuild_transaction(grow=True)
+        except StoreError:
+            self._rebuild_transaction(grow=False)
 
     def _account(self, rows: dict[bytes, bytes | None]) -> None:
         get, account = self.get, self.totals.account
@@ -242,19 +259,36 @@ class Store:
                         self.usage.account(old, row)
 
     def _rebuild_transaction(self, *, grow: bool) -> None:
-        """Throw away an unusable transaction; the log knows everything that was in it."""
-        self._index.restart(grow=grow)
-        self.get = self._index.get
+        """Throw away an unusable transaction; the log knows everything that was in it.
+
+        Raises StoreError where it cannot be read back. The rows are those of an earlier time then,
+        so every later act and look raises as well, until a checkpoint has tried this again.
+        """
+        try:
+            self._index.restart(grow=grow)
+            self._checkpoint = self._read_position()
+            end = self._replay_into_transaction()
+            if end != self._log.position:
+                raise StoreDamaged(f"{self._segments} does not verify from {end} on")
+        except (OSError, StoreError) as error:
+            lost = StoreError(
+                f"{self.path / 'index'} cannot catch up with the log ({error}): unmount, check the"
+                " disk, and mount again"
+            )
+            self._index.lose(lost)
+            raise lost from error
+        finally:
+            self.get = self._index.get
+
+    def _replay_into_transaction(self) -> Position:
         while True:
             try:
-                replay(
+                return replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint, self._index.apply,
                     cut=False,
-                )  # fmt: skip
-                return
+                ).end  # fmt: skip
             except MapFull:
                 self._index.restart(grow=True)
-                self.get = self._index.get
 
     # -- blocks
 
@@ -472,6 +506,8 @@ class Store:
         self._log.flush()
         failpoints.hit("checkpoint.begin")
         self.sync()
+        if self._index.lost:
+            self._rebuild_transaction(grow=False)
         position = self._log.position
         books = {
             "position": msgspec.msgpack.encode(position),
@@ -479,21 +515,24 @@ class Store:
             "totals": msgspec.msgpack.encode(self.totals),
             **self.usage.books(),
         }
-        try:
-            self._index.commit(books)
-        except MapFull:
-            self._rebuild_transaction(grow=True)
-            self._index.commit(books)
-        except StoreError:
-            self._rebuild_transaction(grow=False)
-            raise
-        finally:
-            self.get = self._index.get
+        self._commit_index(books)
         self.usage.kept()
         self._checkpoint = position
         self._batches_since = 0
         self._bytes_since = self._log.appended_bytes
         self._checkpoints += 1
+
+    def _commit_index(self, books: Mapping[str, bytes | None]) -> None:
+        while True:
+            try:
+                return self._index.commit(books)
+            except MapFull:
+                self._rebuild_transaction(grow=True)
+            except StoreError:
+                self._rebuild_transaction(grow=False)
+                raise
+            finally:
+                self.get = self._index.get
 
     def seal(self) -> None:
         """End the current segment, so that it can be copied away whole."""
@@ -541,8 +580,11 @@ class Store:
         """
         path = self.path / snapshot.NAME
         self._index.copy(path.with_name(path.name + ".new"))
-        os.replace(path.with_name(path.name + ".new"), path)
-        durable.sync_directory(self.path)
+        try:
+            os.replace(path.with_name(path.name + ".new"), path)
+            durable.sync_directory(self.path)
+        except OSError as error:
+            raise of_disk(error, path) from error
         failpoints.hit("collect.snapshot")
 
     def forget_old_index(self) -> None:

@@ -1,5 +1,6 @@
 """Hints find duplicates; a hint that is wrong or missing costs a block, never a byte."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -219,3 +220,38 @@ def test_a_good_block_is_read_but_once_to_be_a_copy(open_store: Open) -> None:
     rot(store, number)
     assert add(store, CONTENT) == number
     assert store.statistics().dedup_hits == 2
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut off", "gone"])
+def test_hints_that_were_damaged_are_thrown_away(tmp_path: Path, damage: str) -> None:
+    hints = Hints(tmp_path / "hints")
+    hints.needs_refill = False
+    for number in range(1000):
+        hints.put(blake3(b"%d" % number).digest(), number)
+    hints.close()
+    data = tmp_path / "hints" / "data.mdb"
+    if damage == "a bit":
+        flip(data, data.stat().st_size // 2)
+    elif damage == "cut off":
+        os.truncate(data, 3 * 4096)
+    else:
+        data.unlink()
+    hints = Hints(tmp_path / "hints")
+    assert hints.needs_refill
+    assert hints.get(blake3(b"7").digest()) is None
+
+
+def test_a_store_without_room_for_hints_does_without(
+    open_store: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        store = open_store()
+    number = add(store, b"content")
+    assert bytes(store.read_block(number)) == b"content"
+    assert all(step is None for step in store.refill_hints())
+    store.close()
+    assert add(open_store(), b"content") != number

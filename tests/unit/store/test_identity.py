@@ -1,5 +1,6 @@
 """A directory is a store or is not, and has one writer; what is refused is named, and unchanged."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FormatTooNew, NotAStore, StoreDamaged, StoreExists, StoreLocked
+from fusefs.store.index import Index
 from fusefs.store.store import Store
 from tests.unit.clocks import ManualClock
 
@@ -114,3 +116,47 @@ def test_an_open_that_fails_leaves_the_store_unlocked(
         with pytest.raises(ZeroDivisionError):
             Store.open(path, clock=clock)
     Store.open(path, clock=clock).close()
+
+
+def half_made(path: Path) -> None:
+    """As an init leaves it that dies before its last step."""
+    (path / "segments").mkdir(parents=True)
+    (path / "index").mkdir()
+    Index(path / "index").close()
+    (path / "fusefs.json.new").write_bytes(b"{")
+
+
+def test_an_init_that_was_cut_off_can_be_made_again(tmp_path: Path, clock: ManualClock) -> None:
+    half_made(tmp_path / "store")
+    Store.init(tmp_path / "store", StoreOptions(), clock=clock)
+    Store.open(tmp_path / "store", clock=clock).close()
+
+
+@pytest.mark.parametrize("what", ["a segment", "rows", "a file"])
+def test_what_may_be_of_use_is_no_half_made_store(
+    tmp_path: Path, clock: ManualClock, what: str
+) -> None:
+    half_made(tmp_path)
+    if what == "a segment":
+        (tmp_path / "segments" / f"{1:016x}").touch()
+    elif what == "rows":
+        index = Index(tmp_path / "index")
+        index.apply({b"key": b"value"})
+        index.commit({})
+        index.close()
+    else:
+        (tmp_path / "mine").touch()
+    with pytest.raises(StoreExists, match="not empty"):
+        Store.init(tmp_path, StoreOptions(), clock=clock)
+
+
+def test_a_full_disk_is_no_reason_not_to_open(
+    open_store: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    open_store()
+    with pytest.raises(StoreLocked, match="process unknown"):
+        open_store()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.base import failpoints
-from fusefs.errors import StoreDamaged
+from fusefs.errors import StoreDamaged, StoreError
 from fusefs.model import keys
 from fusefs.store import format
 from fusefs.store import store as store_module
@@ -391,3 +391,36 @@ def test_a_log_that_is_shorter_than_at_its_checkpoint_is_told(
     store.abandon()
     store = open_store()
     assert (get(store, "a"), get(store, "b")) == (b"1", b"2")
+
+
+def test_an_index_that_cannot_catch_up_is_not_used(store: Store, open_store: Open) -> None:
+    """Its rows are of an earlier time: nobody may take them for the present."""
+    put(store, a=b"1")
+    store.checkpoint()
+    put(store, a=b"2")
+    newest = max((store.path / "segments").iterdir())
+    away = newest.with_name("away")
+    newest.rename(away)
+    failpoints.arm("checkpoint.commit=1:EIO")
+    with pytest.raises(StoreError, match="cannot catch up with the log"):
+        store.checkpoint()
+    for use in (lambda: get(store, "a"), lambda: put(store, b=b"3"), lambda: store.scan(b"")):
+        with pytest.raises(StoreError, match="mount again"):
+            list(use() or ())
+    away.rename(newest)
+    store.checkpoint()
+    assert (get(store, "a"), get(store, "b")) == (b"2", None)
+    store.abandon()
+    assert get(open_store(), "a") == b"2"
+
+
+def test_damage_that_came_upon_the_log_meanwhile_is_not_passed_over(store: Store) -> None:
+    put(store, a=b"1")
+    put(store, b=b"2")
+    newest = max((store.path / "segments").iterdir())
+    flip(newest, newest.stat().st_size - 1)
+    failpoints.arm("checkpoint.commit=1:EIO")
+    with pytest.raises(StoreError, match="does not verify"):
+        store.checkpoint()
+    with pytest.raises(StoreError, match="mount again"):
+        get(store, "b")

@@ -1,0 +1,55 @@
+"""Whichever call of the store fails, what was acknowledged is there, and the error says what it is.
+
+Each call of a script on a file of the store fails once, on its own; see strike.py.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+#: Of the calls one in so many fails; tools/soak tries each.
+EVERY = int(os.environ.get("FUSEFS_FAULTS_EVERY", "0"))
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+def check(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Nothing is wrong with them, and the last one passed untouched; the others."""
+    *struck, last = outcomes
+    assert (last["first"], last["raised"], last["wrong"]) == ("", [], "")
+    wrong = [one for one in struck if one["wrong"]]
+    assert not wrong, "\n".join(f"{json.dumps(one)}\n{one['wrong']}" for one in wrong[:5])
+    assert all(one["first"] for one in struck)
+    return struck
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "every", "least"),
+    [("EIO", 2, 60), ("ENOSPC", 3, 30), ("short", 2, 30), ("unreadable", 3, 15)],
+)
+def test_a_call_that_fails_costs_no_more_than_its_act(
+    run_faulty: Run, kind: str, every: int, least: int
+) -> None:
+    every = EVERY or every
+    struck = check(run_faulty("strike", kind, "acts", every))
+    assert len(struck) >= least
+    calls = {one["first"].split("/")[0] for one in struck}
+    if kind == "EIO" and every == 1:
+        assert {
+            "ftruncate lock", "mkdir cut", "rename cut", "fdatasync segments", "writev segments",
+            "open segments", "unlink segments", "sync segments", "pwrite index", "fdatasync index",
+            "write snapshot.new", "rename snapshot.new", "open readers.lock", "pwrite hints",
+        } <= calls  # fmt: skip
+    failed = [one for one in struck if one["first"].startswith("fdatasync segments")]
+    assert all(one["raised"] for one in failed)
+
+
+@pytest.mark.parametrize("kind", ["EIO", "unreadable"])
+@pytest.mark.parametrize("verb", ["init", "rebuild", "repair", "fsck"])
+def test_a_verb_that_fails_can_be_called_again(run_faulty: Run, verb: str, kind: str) -> None:
+    every = EVERY or {"repair": 5, "fsck": 4, "rebuild": 3}.get(verb, 1)
+    check(run_faulty("strike", kind, verb, every))
