@@ -10,7 +10,14 @@ from fusefs.fsck.contents import contents, known_damage, recorded_damage
 from fusefs.fsck.names import names
 from fusefs.fsck.partials import partials
 from fusefs.fsck.problem import Places, Problem
-from fusefs.fsck.segments import Blocks, Progress, list_segments, segments, users
+from fusefs.fsck.segments import (
+    Blocks,
+    Progress,
+    copy_of_index,
+    list_segments,
+    segments,
+    users,
+)
 from fusefs.fsck.selection import Guarded, Selection, Stopped
 from fusefs.fsck.tables import Tables
 from fusefs.fsck.trash import trash
@@ -72,6 +79,7 @@ def check(
                 problems.append(problem)
             doing = "segments"
             problems.extend(segments(directory, uuid, rows.replayed.end, goes_on))
+            problems.extend(copy_of_index(store, read_data=bool(read_data)))
             doing = "blocks"
             blocks.check()
             doing = "half-written files"

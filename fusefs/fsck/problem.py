@@ -29,6 +29,7 @@ class Problem:
         totals       sums of files, bytes, blocks are not those of the rows
         log          is shorter than the index, or cannot be replayed
         segment      a record does not verify
+        snapshot     the copy of the index that stands for deleted segments is damaged or missing
         damaged      bytes are lost, and marked so by a repair
         content      a block is not where it should be, or not what it was
         recorded     a block was found bad by a scrub or a reader

@@ -30,7 +30,7 @@ from fusefs.base.counts import Counts
 from fusefs.fsck.census import Census
 from fusefs.fsck.partials import good_end, is_file
 from fusefs.fsck.problem import Places
-from fusefs.fsck.segments import Blocks, Progress, segments
+from fusefs.fsck.segments import Blocks, Progress, copy_of_index, segments
 from fusefs.fsck.selection import Selection
 from fusefs.fsck.tables import Tables
 from fusefs.fsck.view import Rows, view
@@ -40,7 +40,7 @@ from fusefs.model.dirent import Dirent
 from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.model.totals import Totals
-from fusefs.store import format, identity
+from fusefs.store import format, identity, snapshot
 from fusefs.store.log import Position
 from fusefs.store.rebuild import alone, mapped
 from fusefs.store.recovery import list_segments
@@ -193,6 +193,8 @@ def plan(
     _partials(draft, tables, places)
     last = _references(draft, tables, lost, damaged)
     _records(draft, tables, {number for one in last for number in _blocks_in(one)})
+    if next(copy_of_index(directory.parent, read_data=True), None):
+        draft.repair("snapshot", snapshot.NAME, "is written anew", {})
     if draft.repairs or census.totals != totals:
         draft.repair("totals", "index", "are counted again", {})
     return Plan(tuple(draft.repairs), tuple(sorted(damaged)), tuple(last))
@@ -482,9 +484,8 @@ def apply(store: Store, wanted: Plan) -> None:
     _empty(store, set(wanted.segments), {key for one in wanted.last for key, _ in one.rows})
     store.roll()
     store.checkpoint()
-    if not wanted.segments:
-        return
-    store.write_snapshot()
+    if wanted.segments or any(one.kind == "snapshot" for one in wanted.repairs):
+        store.write_snapshot()
     existing = set(list_segments(store.path / "segments"))
     for number in wanted.segments:
         if number in existing:

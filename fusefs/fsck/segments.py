@@ -10,9 +10,10 @@ from fusefs.fsck.problem import Places, Problem
 from fusefs.fsck.selection import Selection, Stopped
 from fusefs.fsck.tables import Tables
 from fusefs.model.block import Block
-from fusefs.store import format, recovery
+from fusefs.store import format, recovery, snapshot
 from fusefs.store.log import Position
 from fusefs.store.reading import CUT_OFF, NO_SEGMENT, check_content, unreadable
+from fusefs.store.rebuild import start_from
 
 Progress = Callable[[int, int], None]
 
@@ -53,6 +54,17 @@ def segments(
             continue
         for problem in _records(data):
             yield Problem("segment", path.name, problem)
+
+
+def copy_of_index(store: Path, *, read_data: bool) -> Iterator[Problem]:
+    """Is STORE/snapshot, without which no index could be made again, there if need be, and with
+    `read_data`, what was written?"""
+    path = store / snapshot.NAME
+    is_needed = min(list_segments(store / "segments"), default=1) > 1
+    if (read_data and path.exists()) or (is_needed and not path.exists()):
+        start, about = start_from(path)
+        if start is None:
+            yield Problem("snapshot", path.name, f"{about}; fusefs fsck --repair writes it anew")
 
 
 def _mapped(path: Path) -> memoryview:

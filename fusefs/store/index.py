@@ -13,6 +13,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from fusefs.model import keys
 from fusefs.store import snapshot
 
 _INITIAL_MAP = 64 << 20
+#: What LMDB raises where its pages say what it never wrote, or in a transaction that met such.
+_DAMAGES = (
+    lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.PageNotFoundError,
+    lmdb.BadTxnError, lmdb.CursorFullError, lmdb.IncompatibleError,
+)  # fmt: skip
 #: What a message about a damaged index ends with.
 WAY_OUT = "it can be rebuilt from the log, by fusefs rebuild"
 
@@ -90,7 +96,7 @@ class Index:
             self._transaction = self._environment.begin(write=not self._read_only)
         except lmdb.Error as error:
             raise _translate(error, self._path) from error
-        self.get = self._transaction.get
+        self.get = _translated(self._transaction.get, self._path)
         self.lost = None
 
     def apply(self, rows: dict[bytes, bytes | None]) -> None:
@@ -112,13 +118,13 @@ class Index:
 
         Must not be kept over a change of the index.
         """
-        return _scan(self._transaction, start, start if prefix is None else prefix)
+        return _scan(self._transaction, self._path, start, start if prefix is None else prefix)
 
     def covering(self, first: bytes, end: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """The row at `first`, or else the last one before it, and all rows up to `end`, exclusive;
         of those that begin with `prefix`."""
         found: list[tuple[bytes, bytes]] = []
-        with self._transaction.cursor() as cursor:
+        with _cursor(self._transaction, self._path) as cursor:
             has_row = cursor.set_range(first)
             if not has_row:
                 has_row = cursor.last()
@@ -138,7 +144,7 @@ class Index:
     def tail(self, end: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` rows before `end` that begin with `prefix`, the last one first."""
         found: list[tuple[bytes, bytes]] = []
-        with self._transaction.cursor() as cursor:
+        with _cursor(self._transaction, self._path) as cursor:
             has_row = cursor.prev() if cursor.set_range(end) else cursor.last()
             while has_row and len(found) < limit:
                 key, value = cursor.item()
@@ -287,8 +293,34 @@ class _Lost:
         """There is nothing to throw away."""
 
 
-def _scan(transaction: Any, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    with transaction.cursor() as cursor:
+def _translated(
+    get: Callable[[bytes], bytes | None], path: Path
+) -> Callable[[bytes], bytes | None]:
+    """`get`, with errors of the tree; knows no Index, which would not go away by itself then."""
+
+    def translated(key: bytes) -> bytes | None:
+        try:
+            return get(key)
+        except lmdb.Error as error:
+            raise _translate(error, path) from error
+
+    return translated
+
+
+@contextmanager
+def _cursor(transaction: Any, path: Path) -> Iterator[Any]:
+    """A cursor whose errors are those of the tree."""
+    try:
+        with transaction.cursor() as cursor:
+            yield cursor
+    except lmdb.Error as error:
+        raise _translate(error, path) from error
+
+
+def _scan(
+    transaction: Any, path: Path, start: bytes, prefix: bytes
+) -> Iterator[tuple[bytes, bytes]]:
+    with _cursor(transaction, path) as cursor:
         if cursor.set_range(start):
             for key, value in cursor:
                 if not key.startswith(prefix):
@@ -302,7 +334,8 @@ def _translate(error: Exception, path: Path) -> StoreError:
         return IndexSpace(f"{path}: no address space to map the index: raise ulimit -v")
     if number in DiskFull.errnos or isinstance(error, lmdb.DiskError):
         return DiskFull(f"{path}: no room for the index: free space on the disk")
-    if isinstance(error, lmdb.CorruptedError | lmdb.InvalidError | lmdb.VersionMismatchError):
+    # The last is told by an error of no class of its own.
+    if isinstance(error, _DAMAGES) or "LMDB data format" in str(error):
         return StoreDamaged(f"{path} is damaged ({error}): {WAY_OUT}")
     return StoreError(f"{path}: {error}")
 

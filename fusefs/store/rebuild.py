@@ -135,11 +135,12 @@ def plan(store: Path, progress: Progress | None = None) -> Plan:
         raise StoreDamaged(
             f"{segments} cannot be read ({error.strerror}): without the log nothing can be rebuilt"
         ) from error
-    start, about = _start(store / snapshot.NAME)
+    start, about = start_from(store / snapshot.NAME)
     if start is None or not sizes:
         _require_all(store, sizes, about)
     reader = _Reader(segments, uuid, start or Position(0, 0), sizes, progress)
     reader.read()
+    reader.note_missing_end(_end_in_index(store / "index"))
     return Plan(
         store=store,
         has_snapshot=start is not None,
@@ -155,7 +156,7 @@ def plan(store: Path, progress: Progress | None = None) -> Plan:
     )
 
 
-def _start(path: Path) -> tuple[Position | None, str]:
+def start_from(path: Path) -> tuple[Position | None, str]:
     """Where the log goes on behind the snapshot, None if that is of no use; about it in words."""
     if not path.exists():
         return None, "there is none"
@@ -176,6 +177,20 @@ def _start(path: Path) -> tuple[Position | None, str]:
     except (OSError, StoreError, msgspec.MsgspecError) as error:
         return None, f"damaged: {error}"
     return Position(segment, offset), "sound"
+
+
+def _end_in_index(path: Path) -> Position:
+    """As far as the index that is there knows of the log; nothing, where it cannot be read."""
+    try:
+        probe(path)
+        index = Index(path, read_only=True)
+        try:
+            book = index.book("position")
+        finally:
+            index.close()
+        return Position(*msgspec.msgpack.decode(book or b"", type=tuple[int, int]))
+    except (StoreError, msgspec.MsgspecError):
+        return Position(0, 0)
 
 
 def _require_all(store: Path, sizes: dict[int, int], about: str) -> None:
@@ -228,6 +243,13 @@ class _Reader:
         if self.end.segment not in self._sizes and self._sizes:
             newest = max(self._sizes)  # the next mount needs a segment to go on from
             self.end = Position(newest, self._sizes[newest])
+
+    def note_missing_end(self, known: Position) -> None:
+        """Acts that the index has, up to `known`, and the log has not, are lost with the index."""
+        if known > self.end:
+            start = self.end.offset if known.segment == self.end.segment else 0
+            why = "is missing from there on; the index that is there knows it"
+            self.damages.append(Damage(known.segment, start, known.offset, Kind.BATCH, why))
 
     def _read_segment(self, number: int, *, is_newest: bool) -> None:
         offset = self.start.offset if number == self.start.segment else 0

@@ -694,7 +694,12 @@ class Store:
         self.totals = self._read_book("totals", Totals) or Totals()
         self.usage = Usage()
         if self.usage.has_books(self._index.book("live")):
-            self.usage.load(self._index.scan(BOOKS))
+            try:
+                self.usage.load(self._index.scan(BOOKS))
+            except ValueError as error:
+                raise StoreDamaged(
+                    f"{self.path / 'index'}: the books of the segments do not decode: {WAY_OUT}"
+                ) from error
         else:
             for _, row in self._index.scan(keys.BLOCK):
                 with suppress(struct.error):

@@ -43,7 +43,10 @@ class Usage:
         self.changes = 0
 
     def load(self, books: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take the books as of the last checkpoint, rows of the index at `BOOKS`."""
+        """Take the books as of the last checkpoint, rows of the index at `BOOKS`.
+
+        Raises ValueError where they are none.
+        """
         for key, book in books:
             live = int.from_bytes(book, "big", signed=True)
             self._live[int(key[len(BOOKS) :], 16)] = live

@@ -11,27 +11,24 @@ what raised, and what is wrong with it ("" if nothing). n goes up by EVERY.
 import gc
 import json
 import os
-import pickle
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from fusefs.cli.app import run
 from fusefs.errors import FusefsError
 from fusefs.fsck.check import check
+from tests.faults.forks import in_child
 from tests.faults.script import ACTS, Act, World, content
 from tests.faults.shim import KINDS, Kind, Shim
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
 
-_TIMEOUT_S = 60
 _SYNCS_OF_THE_LOG = ("fdatasync segments/", "fsync segments/", "sync segments")
 
 
@@ -43,26 +40,6 @@ class Outcome:
     first: str = ""
     raised: list[str] = field(default_factory=list)
     wrong: str = ""
-
-
-def in_child(act: Callable[..., Any], *arguments: Any) -> Any:
-    """What `act` returns in a fork that dies without any good-bye; a text where it failed."""
-    inward, outward = os.pipe()
-    child = os.fork()
-    if not child:
-        signal.alarm(_TIMEOUT_S)
-        try:
-            result = act(*arguments)
-        except BaseException:
-            result = traceback.format_exc()
-        with open(outward, "wb") as pipe:
-            pickle.dump(result, pipe)
-        os._exit(0)
-    os.close(outward)
-    with open(inward, "rb") as pipe:
-        said = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return pickle.loads(said) if said else f"the process ended with {status}"
 
 
 @dataclass(frozen=True)
