@@ -189,3 +189,6 @@ ACTS = (
     SYNC,
     _write(b"only in the log", b"said"),
 )  # fmt: skip
+
+#: What must go well as soon as nothing fails any more.
+AFTERWARDS = (_write(b"room again", content(7, 50_000)), SYNC, CHECKPOINT)

@@ -151,6 +151,9 @@ ON_PATH(MAKE, renameat, "rename", (int from, const char *path, int into, const c
 ON_PATH(CHANGE, unlink, "unlink", (const char *path), path)
 ON_PATH(CHANGE, rmdir, "rmdir", (const char *path), path)
 
+/* What is there already needs no room. */
+static int makes(int flags, const char *path) { return flags & O_CREAT && access(path, F_OK); }
+
 #define OPENS(name, parameters, ...) \
     int name parameters \
     { \
@@ -162,7 +165,7 @@ ON_PATH(CHANGE, rmdir, "rmdir", (const char *path), path)
             va_end(rest); \
         } \
         if (flags & O_DIRECTORY ? strikes(SYNC, "sync", path) \
-                                : strikes(flags & O_CREAT ? MAKE : READ, "open", path)) \
+                                : strikes(makes(flags, path) ? MAKE : READ, "open", path)) \
             FAIL; \
         return REAL(name)(__VA_ARGS__); \
     }

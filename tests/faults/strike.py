@@ -2,9 +2,10 @@
 
     LD_PRELOAD=shim.so python -m tests.faults.strike WORK KIND SCRIPT EVERY
 
-SCRIPT is ``acts`` (of script.py) or a verb of VERBS. In WORK a store is made; each n has a copy of
-it and a process of its own, forked from this one: it acts with the shim armed and dies as by
-kill -9. Another one opens the store again and looks. Says a line of JSON for each n: what failed,
+SCRIPT is ``acts`` (of script.py), ``acts-on`` (all later calls fail as well, until the acts are
+over: a disk that is full and gets room again) or a verb of VERBS. In WORK a store is made; each n
+has a copy of it and a process of its own, forked from this one: it acts with the shim armed and
+dies as by kill -9. Another one opens the store again and looks. Says a line of JSON for each n: what failed,
 what raised, and what is wrong with it ("" if nothing). n goes up by EVERY.
 """
 
@@ -23,7 +24,7 @@ from fusefs.cli.app import run
 from fusefs.errors import FusefsError
 from fusefs.fsck.check import check
 from tests.faults.forks import in_child
-from tests.faults.script import ACTS, Act, World, content
+from tests.faults.script import ACTS, AFTERWARDS, Act, World, content
 from tests.faults.shim import KINDS, Kind, Shim
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
@@ -100,8 +101,9 @@ def make_template(path: Path, verb: Verb | None) -> World:
 class Actor:
     """Acts on a store until the script is over; `wrong` says what was not as it must be."""
 
-    def __init__(self, store: Path, shim: Shim, world: World) -> None:
+    def __init__(self, store: Path, shim: Shim, world: World, *, stays: bool) -> None:
         self._store = store
+        self._stays = stays
         self._shim = shim
         self._is_refused = False  # a sync has failed since the store was opened
         self.world = world
@@ -115,6 +117,16 @@ class Actor:
                 break
             if act.makes_sense(self.world):
                 fs = self._do(fs, act)
+        self._shim.disarm()
+        for act in AFTERWARDS if self._stays else ():
+            if fs is not None and not self.wrong:
+                self._stays = False
+                fs = self._do(fs, act)
+
+    @property
+    def _is_short_of_room(self) -> bool:
+        """An act may be refused before it has tried to write."""
+        return self._stays and self._shim.struck > 0
 
     def _opened(self) -> InProcess | None:
         for _ in range(2):
@@ -123,6 +135,8 @@ class Actor:
             except FusefsError as error:
                 self._note("open", error)
             gc.collect()
+            if self._stays:
+                self._shim.disarm()
         self.wrong = "it cannot be opened again"
         return None
 
@@ -144,7 +158,7 @@ class Actor:
             self._is_refused = True
         if self._is_refused and not has_raised and (is_struck or act.syncs):
             self.wrong = f"{act.name} returned after a sync that failed"
-        if has_raised and not (is_struck or self._is_refused):
+        if has_raised and not (is_struck or self._is_refused or self._is_short_of_room):
             self.wrong = f"{act.name} raised when all was well again: {self.raised[-1]}"
         if act.remounts and has_raised:
             fs = self._reopened(fs)
@@ -184,11 +198,11 @@ class Actor:
 
 
 def act_out(
-    store: Path, shim: Shim, kind: Kind, number: int, world: World
+    store: Path, shim: Shim, kind: Kind, number: int, world: World, stays: bool
 ) -> tuple[Outcome, World]:
     """In a process of its own."""
-    actor = Actor(store, shim, world)
-    shim.arm(store, kind, number)
+    actor = Actor(store, shim, world, stays=stays)
+    shim.arm(store, kind, number, stays=stays)
     try:
         actor.run()
     except Exception:
@@ -233,16 +247,16 @@ def call(
 
 
 def outcome(
-    template: Path, world: World, shim: Shim, kind: Kind, number: int, verb: Verb | None
+    template: Path, world: World, shim: Shim, kind: Kind, number: int, script: str
 ) -> Outcome:
     store = template.with_name("struck")
     shutil.rmtree(store, ignore_errors=True)
     if template.exists():
         shutil.copytree(template, store)
-    if verb:
-        done = in_child(call, verb, store, shim, kind, number, world)
+    if script in VERBS:
+        done = in_child(call, VERBS[script], store, shim, kind, number, world)
     else:
-        done = in_child(act_out, store, shim, kind, number, world)
+        done = in_child(act_out, store, shim, kind, number, world, script == "acts-on")
     if isinstance(done, str):
         return Outcome(number, "?", [], done)
     found, left = done
@@ -253,15 +267,15 @@ def outcome(
 
 
 def main() -> None:
-    work, kind, verb = Path(sys.argv[1]), KINDS[sys.argv[2]], VERBS.get(sys.argv[3])
+    work, kind, script = Path(sys.argv[1]), KINDS[sys.argv[2]], sys.argv[3]
     every, number = int(sys.argv[4]), 1
-    world = in_child(make_template, work / "template", verb)
+    world = in_child(make_template, work / "template", VERBS.get(script))
     assert isinstance(world, World), world
     shim = Shim()
     while True:
-        found = outcome(work / "template", world, shim, kind, number, verb)
+        found = outcome(work / "template", world, shim, kind, number, script)
         print(json.dumps(asdict(found)), flush=True)
-        if not found.first:
+        if found.first in ("", "?"):
             return
         number += every
 

@@ -29,7 +29,7 @@ def check(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "every", "least"),
-    [("EIO", 2, 60), ("ENOSPC", 3, 30), ("short", 2, 30), ("unreadable", 3, 15)],
+    [("EIO", 3, 40), ("ENOSPC", 3, 30), ("short", 2, 30), ("unreadable", 3, 15)],
 )
 def test_a_call_that_fails_costs_no_more_than_its_act(
     run_faulty: Run, kind: str, every: int, least: int
@@ -46,6 +46,16 @@ def test_a_call_that_fails_costs_no_more_than_its_act(
         } <= calls  # fmt: skip
     failed = [one for one in struck if one["first"].startswith("fdatasync segments")]
     assert all(one["raised"] for one in failed)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_from_any_moment_on_is_used_again_when_it_is_not(
+    run_faulty: Run,
+) -> None:
+    """Whatever was acknowledged before and meanwhile is there."""
+    struck = check(run_faulty("strike", "ENOSPC", "acts-on", EVERY or 3))
+    assert any(len(one["raised"]) > 5 for one in struck)
+    assert all("DiskFull" in text for one in struck for text in one["raised"][-1:])
 
 
 @pytest.mark.parametrize("kind", ["EIO", "unreadable"])
