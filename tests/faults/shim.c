@@ -144,7 +144,8 @@ ON_DESCRIPTOR(READ, ssize_t, preadv64v2, "preadv",
         return REAL(name)(__VA_ARGS__); \
     }
 
-ON_PATH(MAKE, mkdir, "mkdir", (const char *path, mode_t mode), path, mode)
+ON_PATH(access(path, F_OK) ? MAKE : CHANGE, mkdir, "mkdir", (const char *path, mode_t mode),
+        path, mode)
 ON_PATH(MAKE, rename, "rename", (const char *path, const char *to), path, to)
 ON_PATH(MAKE, renameat, "rename", (int from, const char *path, int into, const char *to),
         from, path, into, to)

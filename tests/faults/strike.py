@@ -5,8 +5,8 @@
 SCRIPT is ``acts`` (of script.py), ``acts-on`` (all later calls fail as well, until the acts are
 over: a disk that is full and gets room again) or a verb of VERBS. In WORK a store is made; each n
 has a copy of it and a process of its own, forked from this one: it acts with the shim armed and
-dies as by kill -9. Another one opens the store again and looks. Says a line of JSON for each n: what failed,
-what raised, and what is wrong with it ("" if nothing). n goes up by EVERY.
+dies as by kill -9. Another one opens the store again and looks. Says a line of JSON for each n:
+what failed, what raised, and what is wrong with it ("" if nothing). n goes up by EVERY.
 """
 
 import gc
