@@ -6,6 +6,7 @@ The rooms, top to bottom; imports go down only, and rooms in one row do not know
     daemon                  assemble, supervise, timers, drain, sd_notify, control socket
     fuse                    the face that the kernel sees
     fsck                    check and repair
+    uploads                 files that a sender has announced: what is missing, and their end
     trash | files           policies: where removed names go | content of files
     tree                    names, inodes, attributes, extended attributes, directories
     store                   log, segments, blocks, index, recovery

@@ -29,6 +29,10 @@
     |-- InUse                       EBUSY    35   somebody has it open
     |-- BadPolicy                   EINVAL   36   a policy of the trash that does not parse
     |-- DamageFound                 EIO      40   fsck, rebuild, scrub: damage (each was named)
+    |-- NoSuchUpload                ENOENT   50   never begun, finished, or given up
+    |-- WrongUpload                 EINVAL   51   another upload has that file: token or size differ
+    |-- SourceChanged               EAGAIN   52   the source of a copy changed while it was read
+    |-- ContentDiffers              EIO      53   what arrived is not what was sent
     |-- Refused                     any       1   what a system call on the mount answers
 
 Each class carries its errno and its exit code. Exit codes never change their meaning; a retired
@@ -38,6 +42,7 @@ number is not used again. Errors become errnos in ``fusefs.fuse.operations`` and
 
 from errno import (
     EACCES,
+    EAGAIN,
     EBUSY,
     EDQUOT,
     EEXIST,
@@ -236,6 +241,34 @@ class DamageFound(FusefsError):
 
     errno = EIO
     exit_code = 40
+
+
+class NoSuchUpload(FusefsError):
+    """An upload that was never begun, is finished, or was given up."""
+
+    errno = ENOENT
+    exit_code = 50
+
+
+class WrongUpload(FusefsError):
+    """The file belongs to another upload: its token, size or name is not the one given."""
+
+    errno = EINVAL
+    exit_code = 51
+
+
+class SourceChanged(FusefsError):
+    """The source of a copy changed while it was read."""
+
+    errno = EAGAIN
+    exit_code = 52
+
+
+class ContentDiffers(FusefsError):
+    """What arrived is not what was sent."""
+
+    errno = EIO
+    exit_code = 53
 
 
 class Refused(FusefsError):

@@ -23,6 +23,7 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     verbs           what can be asked by name
     trash_desk      ... of the trash
     scrub_desk      ... of the scrub
+    upload_desk     ... of uploads
     metrics         the numbers of a status in the format of Prometheus
     metrics_server  ... for who asks over HTTP
     service         what the verbs answer, from a running filesystem

@@ -163,6 +163,7 @@ class _Daemon:
         metrics = address_of(listener) if listener else None
         service = Service(filesystem, os.fspath(self._mountpoint), metrics)
         filesystem.forget_name = mount.forget_name
+        filesystem.forget_file = mount.forget_file
         control = ControlServer(self._store, service, self._stop_asked.set)
         try:
             async with trio.open_nursery() as nursery:

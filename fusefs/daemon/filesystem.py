@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from fusefs.trash.purge import Purger
 from fusefs.trash.trash import Trash
 from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
+from fusefs.uploads.uploads import Uploads
 
 #: An index older than this makes a mount after a crash slower than it need be.
 CHECKPOINT_AGE_S = 2.0
@@ -40,6 +42,8 @@ _TICK_S = 0.25
 #: longer than a later slice the time is between two of them.
 _REFILLED_AT_ONCE = 10
 _REFILL_REST = 3
+
+ForgetFile = Callable[[Sequence[tuple[int, bytes]], int], None]
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +62,8 @@ class Filesystem:
         self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
         self.files.partials.date = self._date
+        self.uploads = Uploads(self.tree, self.files)
+        self.uploads.after_rename = lambda: deque(self.trash.revive(), maxlen=0)
         self.reaper = Reaper(self.tree, self.files.extents, self.files.partials, self._is_held)
         self.purger = Purger(self.tree, self.trash, self.files.is_open)
         self.purger.try_again = self.reaper.forgive
@@ -86,6 +92,9 @@ class Filesystem:
         #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
+        #: How it forgets names (parent, name) and then all about an inode; returns when it has, so
+        #: it is called in a thread.
+        self.forget_file: ForgetFile = lambda names, ino: None
 
     def _date(self, act: Act) -> int:
         self.trash.steady.mark_with(act)
@@ -152,6 +161,8 @@ class Filesystem:
             pass
         try:
             filesystem.files.partials.settle(is_read_only=options.read_only)
+            if not options.read_only:
+                filesystem.uploads.settle()
         except DiskFull as error:
             log.warning("half-written files wait for space to be noted", error=str(error))
         for _ in islice(filesystem._refill, _REFILLED_AT_ONCE):
@@ -191,6 +202,7 @@ class Filesystem:
             try:
                 self.files.flush_older_than(FLUSH_AGE_S)
                 self._forget_vanished()
+                self.uploads.tend()
                 is_old = clock.monotonic() - last_checkpoint >= CHECKPOINT_AGE_S
                 if is_old or self.store.is_checkpoint_due:
                     await self._checkpoint()

@@ -17,6 +17,7 @@ from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.partial_desk import PartialDesk
 from fusefs.daemon.scrub_desk import ScrubDesk
 from fusefs.daemon.trash_desk import TrashDesk
+from fusefs.daemon.upload_desk import UploadDesk
 from fusefs.daemon.verbs import Desk
 from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
 from fusefs.model import keys
@@ -48,6 +49,7 @@ class Service:
             TrashDesk(filesystem),
             PartialDesk(filesystem),
             ScrubDesk(filesystem),
+            UploadDesk(filesystem),
         ]
         self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
 
@@ -81,6 +83,7 @@ class Service:
             "corruption_records": filesystem.scrubbing.count(),
             "metrics": self._metrics,
             **filesystem.purging.record(),
+            "uploads": filesystem.uploads.counts.record(),
             "collecting": self._collecting(),
             "scrub": filesystem.scrubbing.record(),
             **self.df(),

@@ -6,7 +6,8 @@ the limit; whole blocks go at once. A flush that fails keeps the bytes and tells
 
 import os
 import time
-from errno import EBADF, EFBIG, EPERM
+from collections.abc import Callable
+from errno import EBADF, EFBIG, EPERM, ESTALE
 from signal import Signals
 
 import trio
@@ -53,13 +54,14 @@ class OpenFile:
 
 class Handle:
     """One open(2), by the process or thread `pid`. `keeps`: the set-ID bits that its writes need
-    not clear."""
+    not clear. `is_cut_off`: it may not write any more."""
 
-    __slots__ = ("file", "is_writer", "keeps", "pid")
+    __slots__ = ("file", "is_cut_off", "is_writer", "keeps", "pid")
 
     def __init__(self, file: OpenFile, keeps: int, is_writer: bool, pid: int) -> None:
         self.file = file
         self.keeps = keeps
+        self.is_cut_off = False
         self.is_writer = is_writer
         self.pid = pid
 
@@ -72,6 +74,8 @@ class Files:
         self.partials = Partials(tree, self.extents)
         self.deaths = Deaths()
         self.waiting_bytes = 0
+        #: Whoever waits for the content of a file, by inode, is told how much of it comes.
+        self.expected: dict[int, Callable[[int], None]] = {}
         self._tree = tree
         self._store: Store = tree.store
         self._limit = limit_bytes
@@ -144,6 +148,22 @@ class Files:
         except KeyError:
             raise Refused(EBADF) from None
 
+    def cut_off(self, ino: int) -> None:
+        """Let nobody who has the file open now write to it any more; flushes what waits.
+
+        Raises DiskFull, StoreError.
+        """
+        for handle in self._handles.values():
+            if handle.file.inode.ino == ino:
+                handle.is_cut_off = True
+        self.flush_one(ino)
+
+    def flush_one(self, ino: int) -> None:
+        """Make the waiting bytes of a file blocks, if it is open. Raises DiskFull, StoreError."""
+        file = self._open.get(ino)
+        if file is not None:
+            self.flush(file)
+
     def is_open(self, ino: int) -> bool:
         return ino in self._open
 
@@ -162,14 +182,18 @@ class Files:
     # -- writing
 
     def write(self, handle: Handle, offset: int, data: bytes) -> None:
-        """Take `data`. Raises DiskFull before anything is taken, Refused(EFBIG)."""
+        """Take `data`. Raises DiskFull before anything is taken, Refused(EFBIG, ESTALE)."""
         end = offset + len(data)
         if end > SIZE_MAX:
             raise Refused(EFBIG)
+        if handle.is_cut_off:
+            raise Refused(ESTALE, "the file is being made complete")
         if not data:
             return
-        self._store.space.admit_data(len(data), self.waiting_bytes)
         file = handle.file
+        if self.expected and (tell := self.expected.get(file.inode.ino)):
+            tell(len(data))
+        self._store.space.admit_data(len(data), self.waiting_bytes)
         inode, waiting = file.inode, file.waiting
         before = waiting.size_bytes
         if not before:

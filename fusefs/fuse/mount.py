@@ -1,6 +1,8 @@
 """A mount: pyfuse3's session with the settings that were measured, and its main loop."""
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyfuse3
@@ -74,6 +76,17 @@ class FuseMount:
     def forget_name(self, parent: int, name: bytes) -> None:
         """Tell the kernel, from a thread, that a name it holds for absent came into being."""
         pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
+
+    def forget_file(self, names: Sequence[tuple[int, bytes]], ino: int) -> None:
+        """Have the kernel forget names (parent, name) and then all that it keeps of an inode.
+
+        Waits for requests under way: to be called in a thread, and never for one of them.
+        """
+        for parent, name in names:
+            with suppress(OSError):  # it does not know it
+                pyfuse3.invalidate_entry(parent, name)
+        with suppress(OSError):
+            pyfuse3.invalidate_inode(ino)
 
     async def _set_read_ahead(self) -> None:
         try:

@@ -8,13 +8,14 @@ class Upload(msgspec.Struct, array_like=True, frozen=True):
 
     `token`: what it knows its source by. `size`: bytes. `name`: of the file that it becomes, in the
     same directory. `root`: BLAKE3 of the BLAKE3 digests of its blocks in order; empty until all
-    have been read.
+    have been read. `mtime_ns`: the time of its last change then; 0 means when it was written.
     """
 
     token: bytes
     size: int
     name: bytes
     root: bytes = b""
+    mtime_ns: int = 0
 
 
 class Partial(msgspec.Struct, array_like=True):

@@ -4,6 +4,9 @@ Users get ENOSPC while the log and the index still have room to work. The reserv
 max(1 %, 64 MiB) of the disk, but at most an eighth of it, so that small disks are usable. New data
 stops at the reserve; changes that make names stop at half of it; deletions and the index's own
 checkpoints may use the rest.
+
+Who says beforehand how much is to come is promised the room for it, beside the reserve: other new
+data stops there as well.
 """
 
 import os
@@ -24,6 +27,9 @@ class Space:
         self._left = 0
         self._checked_at = float("-inf")
         self.reserve_bytes = 0
+        #: Bytes that are promised, by who is going to write them: an inode number.
+        self.promises: dict[int, int] = {}
+        self._promised_bytes = 0
         self.refresh()
 
     def refresh(self) -> int:
@@ -40,7 +46,7 @@ class Space:
 
         Raises DiskFull.
         """
-        self._admit(size, self.reserve_bytes + waiting)
+        self._admit(size, self.reserve_bytes + self._promised_bytes + waiting)
 
     def admit_name(self) -> None:
         """Take one change that makes something new. Raises DiskFull."""
@@ -49,6 +55,33 @@ class Space:
     def admit_removal(self) -> None:
         """Take one change that removes something. Raises DiskFull."""
         self._admit(0, self.reserve_bytes // 8)
+
+    def promise(self, holder: int, size: int, waiting: int = 0) -> None:
+        """Keep room for `size` bytes of `holder`, instead of what was promised to it before.
+
+        Raises DiskFull if that is not there, and nothing has changed then.
+        """
+        others = self._promised_bytes - self.promises.get(holder, 0)
+        room = self.refresh() - self.reserve_bytes - waiting - others
+        if size > room:
+            raise DiskFull(
+                f"{self._directory}: {size} bytes are to come and there is room for"
+                f" {max(0, room)}, with {others} promised to others: make room on the disk"
+            )
+        self.promises[holder] = size
+        self._promised_bytes = others + size
+
+    def use_promise(self, holder: int, size: int) -> None:
+        """`holder` is about to write so much of what was promised to it, if anything was."""
+        kept = self.promises.get(holder, 0)
+        used = min(size, kept)
+        self._promised_bytes -= used
+        if used:
+            self.promises[holder] = kept - used
+
+    def release_promise(self, holder: int) -> None:
+        """Keep no room for `holder` any more."""
+        self._promised_bytes -= self.promises.pop(holder, 0)
 
     def _admit(self, size: int, kept: int) -> None:
         left = self._left - size

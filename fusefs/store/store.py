@@ -298,19 +298,26 @@ class Store:
         The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
         """
         digest = blake3(data).digest()
+        number = self.find_block(batch, digest, len(data))
+        if number is None:
+            return self._write_block(batch, data, digest)
+        block = self._block(batch, number)
+        if self._is_sound(batch, number, block):
+            self._dedup_hits += 1
+            self._dedup_bytes += len(data)
+        else:
+            self._heal(batch, number, block, data)
+        return number
+
+    def find_block(self, batch: Batch, digest: bytes, length: int) -> int | None:
+        """The number of a block with this BLAKE3 and length, if one is known; sound or not."""
         number = self._hints.get(digest)
-        if number is not None:
-            row = batch.get(keys.block(number))
-            if row is not None:
-                block = Block.unpack(row)
-                if block.digest == digest and block.length == len(data):
-                    if self._is_sound(batch, number, block):
-                        self._dedup_hits += 1
-                        self._dedup_bytes += len(data)
-                    else:
-                        self._heal(batch, number, block, data)
-                    return number
-        return self._write_block(batch, data, digest)
+        row = batch.get(keys.block(number)) if number is not None else None
+        if row is not None:
+            block = Block.unpack(row)
+            if block.digest == digest and block.length == length:
+                return number
+        return None
 
     def _is_sound(self, batch: Batch, number: int, block: Block) -> bool:
         """Whether a block can be a copy of what is to be written: it is what it was.
@@ -640,6 +647,11 @@ class Store:
     def tail(self, end: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` rows before `end` with `prefix`, the last one first."""
         return self._index.tail(end, prefix, limit)
+
+    @property
+    def lacks_hints(self) -> bool:
+        """Whether `find_block` may miss blocks, because the hints are being filled again."""
+        return self._hints.needs_refill
 
     def refill_hints(self) -> Iterator[None]:
         """Fill the hints again after an unclean stop, with a pause after each slice but the last.

@@ -270,9 +270,11 @@ class Tree:
 
     def rename(
         self, old_parent_ino: int, old_name: bytes, new_parent_ino: int, new_name: bytes,
-        flags: int, caller: Caller,
+        flags: int, caller: Caller, *, also: Callable[[Act, Inode], object] | None = None,
     ) -> Inode | None:  # fmt: skip
         """Move a name; returns the inode that lost its name at the target, if any did.
+
+        `also` is called inside the act, with the inode that is moved.
 
         Raises Refused: ENOENT, EEXIST (NOREPLACE), EINVAL (unknown flags, EXCHANGE with another),
         EISDIR, ENOTDIR, ENOTEMPTY, EPERM (into the trash), ENAMETOOLONG.
@@ -331,6 +333,8 @@ class Tree:
                 self._leave_whiteout(act, old_parent, old_name, caller)
             for parent in (old_parent, new_parent):
                 parent.mtime = parent.ctime = now
+            if also is not None:
+                also(act, inode)
         if inode.is_dir or (target and target.is_dir):
             self.removal.directory_moved()
         return None if exchange else target
