@@ -3,6 +3,7 @@
 The rooms, top to bottom; imports go down only, and rooms in one row do not know each other::
 
     cli                     parse, call, print, exit codes; one file per verb
+    sender                  copies into and out of a mount that can be interrupted at any time
     daemon                  assemble, supervise, timers, drain, sd_notify, control socket
     fuse                    the face that the kernel sees
     fsck                    check and repair

@@ -7,6 +7,8 @@
     instance        what a systemd instance name stands for
     arguments       arguments that several verbs share
     interrupt       Ctrl-C for verbs that go on until then
+    places          what an argument of a copy stands for
+    progress        bars, at a terminal
     output          tables, JSON, sizes, names with odd bytes
 
 Called by nobody. Knows the daemon's room and no other way to a store; prints nothing but through

@@ -10,6 +10,7 @@ import typer
 
 from fusefs import __version__
 from fusefs.cli import (
+    cp,
     df,
     events,
     fsck,
@@ -43,6 +44,9 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("mount")(mount.mount)
 app.command("umount")(umount.umount)
+app.command("cp")(cp.cp)
+app.command("put")(cp.put)
+app.command("get")(cp.get)
 app.command("status")(status.status)
 app.command("info")(info.info)
 app.command("df")(df.df)

@@ -8,13 +8,15 @@ import errno
 import json
 import os
 import random
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Mounted, fusefs
+from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
 
 pytestmark = [
     pytest.mark.mount,
@@ -267,3 +269,30 @@ def test_who_only_reads_does_not_hear_that_a_writer_has_no_room(full: Full) -> N
             os.close(reader)
         finally:
             full.greedy.unlink()
+
+
+def test_an_upload_that_does_not_fit_is_refused_at_once(disk: Path, mnt: Path) -> None:
+    mounted = Mounted(disk / "store", mnt)
+    sources = [disk.parent / name for name in ("one", "two")]
+    for source in sources:
+        source.write_bytes(random.randbytes(70 * MIB))
+    try:
+        fusefs("init", mounted.store)
+        mounted.mount()
+        # Let the first wait in the middle, so that the second meets what is promised to it.
+        command = [sys.executable, "-m", "fusefs", "cp", sources[0], mnt / "one"]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        first = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+        while not (staged := list(mnt.glob(".one.*"))) or staged[0].stat().st_size < 70 * MIB:
+            assert first.poll() is None
+        first.send_signal(signal.SIGSTOP)
+        done = run_fusefs("cp", sources[1], mnt / "two")
+        assert done.returncode == 16
+        assert "promised to others" in done.stderr
+        assert not (mnt / "two").exists()
+        first.send_signal(signal.SIGCONT)
+        assert first.wait() == 0
+        assert (mnt / "one").read_bytes() == sources[0].read_bytes()
+    finally:
+        mounted.clean_up()
+    assert mounted.unexpected() == []
