@@ -55,7 +55,7 @@ class Filesystem:
         self.store = store
         self.options = options
         self.events = Events(store.clock)
-        self._refill = store.refill_hints()
+        self._refill = store.blocks.refill_hints()
         self.tally = Tally()
         self.tree = Tree(store, noatime=options.noatime or options.read_only)
         self.tree.format(os.getuid(), os.getgid())

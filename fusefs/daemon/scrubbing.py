@@ -77,7 +77,7 @@ class Scrubbing:
         #: Hears of each new record, and of each pass that came to its end.
         self.tell_found: Callable[[Corruption], None] = lambda one: None
         self.tell_over: Callable[[Pass], None] = lambda done: None
-        self._store.on_damage = lambda number, bad: self._met.append((number, bad))
+        self._store.blocks.on_damage = lambda number, bad: self._met.append((number, bad))
 
     def _read_pass(self) -> Pass:
         row = self._store.get(_KEY)

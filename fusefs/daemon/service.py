@@ -94,15 +94,15 @@ class Service:
         scrubbing = self._filesystem.scrubbing
         return {
             **asdict(self._filesystem.tally),
-            "already_present": statistics.dedup_hits,
-            "already_present_bytes": statistics.dedup_bytes,
-            "needed": statistics.blocks_written,
-            "needed_bytes": statistics.plain_bytes_written,
-            "bytes_stored": statistics.bytes_written,
+            "already_present": statistics.blocks.dedup_hits,
+            "already_present_bytes": statistics.blocks.dedup_bytes,
+            "needed": statistics.blocks.written,
+            "needed_bytes": statistics.blocks.plain_bytes,
+            "bytes_stored": statistics.blocks.written_bytes,
             "log_syncs": statistics.syncs,
             "checkpoints": statistics.checkpoints,
             "replayed_records": statistics.replay.batches,
-            "damaged_reads": statistics.damaged_reads,
+            "damaged_reads": statistics.blocks.damaged_reads,
             "scrubbed": scrubbing.scrubbed_blocks,
             "scrubbed_bytes": scrubbing.scrubbed_bytes,
         }

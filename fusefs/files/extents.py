@@ -46,7 +46,7 @@ class Extents:
     def store(self, act: Act, inode: Inode, pieces: list[tuple[int, bytes | bytearray]]) -> None:
         """Make `pieces` (offset, bytes) blocks of the file; gaps behind its end become holes."""
         new = [
-            Extent(offset, len(data), self._store.add_block(act, data), 0)
+            Extent(offset, len(data), self._store.blocks.add(act, data), 0)
             for offset, data in pieces
         ]
         self.replace(act, inode, new)
@@ -107,7 +107,7 @@ class Extents:
                     references[one.block] += sign
         for number, change in references.items():
             if change:
-                self._store.change_refs(act, number, change)
+                self._store.blocks.change_refs(act, number, change)
 
 
 def _with_holes(stored: int, new: list[Extent]) -> list[Extent]:

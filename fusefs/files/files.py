@@ -357,12 +357,12 @@ class Files:
         return result
 
     async def _part(self, part: Extent) -> Buffer:
-        content = self._store.cached_block(part.block)
+        content = self._store.blocks.cached(part.block)
         if content is not None:
             if part.length == len(content):
                 return content
             return memoryview(content)[part.skip : part.skip + part.length]
-        cold = self._store.locate(part.block)
+        cold = self._store.blocks.locate(part.block)
         found = cold.read_part(part.skip, part.length, no_wait=True)
         if found is None:
             started = time.perf_counter()
@@ -385,5 +385,5 @@ class Files:
         if start < stop:
             for one in self.extents.covering(file.inode.ino, start, stop):
                 if one.has_block:
-                    self._store.prefetch(one.block)
+                    self._store.blocks.prefetch(one.block)
             file.prefetched = stop

@@ -208,7 +208,7 @@ class Partials:
         found = []
         for one in self._extents.covering(inode.ino, start, end):
             try:
-                block = self._tree.store.locate(one.block) if one.has_block else None
+                block = self._tree.store.blocks.locate(one.block) if one.has_block else None
             except FusefsError:
                 block = None
             found.append((one, block))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fusefs.model import keys
 from fusefs.model.totals import COUNTED, Totals
-from fusefs.store.store import Counters
+from fusefs.store.counters import Counters
 
 
 @dataclass

@@ -41,10 +41,11 @@ from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.model.totals import Totals
 from fusefs.store import format, identity, snapshot
+from fusefs.store.counters import Counters
 from fusefs.store.log import Position
 from fusefs.store.rebuild import alone, mapped
 from fusefs.store.recovery import list_segments
-from fusefs.store.store import Counters, Store
+from fusefs.store.store import Store
 from fusefs.tree.tree import TRASH_NAME
 
 LOST_FOUND = b"lost+found"
@@ -511,8 +512,8 @@ def _empty(store: Store, damaged: set[int], kept: set[bytes]) -> None:
         batch = store.batch()
         payload = _payload(store.path / "segments", block) if block.refs else None
         if payload is not None:
-            store.write_again(batch, number, block, payload)
+            store.blocks.write_again(batch, number, block, payload)
         elif not block.refs and keys.block(number) not in kept:
-            store.drop_block(batch, number)
+            store.blocks.drop(batch, number)
         store.commit(batch)
         failpoints.hit("repair.moved")

@@ -17,11 +17,11 @@ import msgspec
 from fusefs.errors import StoreDamaged
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
+from fusefs.store.counters import Counters
 from fusefs.store.index import WAY_OUT, Index
 from fusefs.store.log import Position
 from fusefs.store.probe import probe
 from fusefs.store.recovery import Replay, list_segments, replay
-from fusefs.store.store import Counters
 
 
 class Rows(Protocol):

@@ -5,6 +5,8 @@
     log         appends records, seals segments, makes them durable
     index       ordered rows in LMDB, one open write transaction, batches
     hints       BLAKE3 prefix -> block number, to find duplicates; may be thrown away at any time
+    blocks      written once each, found by content, read back verified
+    counters    the numbers that are given out
     recovery    replay of the log into the index after any stop
     snapshot    the copy of the index that stands for deleted segments, and its sum
     salvage     reads a segment past its damage

@@ -138,12 +138,12 @@ class Collector:
             if (block.segment, block.offset) != (segment, one.offset):
                 continue
             if not block.refs:
-                store.drop_block(batch, one.number)
+                store.blocks.drop(batch, one.number)
             elif format.decode(block.codec, one.payload, block.length, block.digest) is None:
                 self.damaged.add(segment)
-                store.note_damage(one.number, block, NOT_ITS_HASH)
+                store.blocks.note_damage(one.number, block, NOT_ITS_HASH)
             else:
-                store.write_again(batch, one.number, block, one.payload)
+                store.blocks.write_again(batch, one.number, block, one.payload)
                 moved += needed_bytes(row, block)
         before = store.usage.changes
         store.commit(batch)

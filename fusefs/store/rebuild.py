@@ -37,13 +37,14 @@ from fusefs.model import extent, keys
 from fusefs.model.block import Block
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
+from fusefs.store.counters import Counters
 from fusefs.store.format import Record
 from fusefs.store.index import Index, MapFull
 from fusefs.store.log import Position
 from fusefs.store.probe import probe
 from fusefs.store.recovery import list_segments, make_durable, segment_sizes
 from fusefs.store.salvage import LOSSES, Damage, Kind, holds_batch, read_past
-from fusefs.store.store import NEW_INDEX, OLD_INDEX, Counters
+from fusefs.store.store import NEW_INDEX, OLD_INDEX
 from fusefs.store.usage import BOOKS, Usage
 
 #: Told (done, total): bytes of the log in a plan, batches when it is applied.

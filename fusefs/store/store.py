@@ -1,6 +1,6 @@
 """The store: what the rooms above use of log, index and hints.
 
-One thread owns a Store. An act collects rows in a `Batch` and blocks through `add_block`, then
+One thread owns a Store. An act collects rows in a `Batch` and blocks through `blocks.add`, then
 calls `commit`: afterwards it survives the death of this process. `sync` makes every commit before
 it survive the machine's. `checkpoint` moves the index up to the log.
 """
@@ -8,31 +8,28 @@ it survive the machine's. `checkpoint` moves the index up to the log.
 import os
 import shutil
 import struct
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from blake3 import blake3
 
 from fusefs.base import durable, failpoints
 from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError, of_disk
 from fusefs.model import keys
-from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
-from fusefs.model.corruption import Bad
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
+from fusefs.store.blocks import BlockCounts, Blocks
+from fusefs.store.counters import Counters
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import WAY_OUT, Batch, Index, MapFull
-from fusefs.store.log import Buffer, Log, Position
+from fusefs.store.log import Log, Position
 from fusefs.store.probe import probe
-from fusefs.store.reading import NO_SEGMENT, BlockCache, ColdBlock, SegmentFile
 from fusefs.store.recovery import Replay, list_segments, make_durable, replay, segment_sizes
 from fusefs.store.space import Space
 from fusefs.store.usage import BOOKS, Usage
@@ -41,60 +38,24 @@ from fusefs.store.usage import BOOKS, Usage
 CHECKPOINT_BATCHES = 1000
 #: Bounds what a mount after a crash must read and hash, to about half a second.
 CHECKPOINT_BYTES = 256 << 20
-#: Hints that are filled in one go, in some 10 ms.
-REFILL_SLICE = 2000
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
 #: Where a rebuild makes an index, and where it leaves the one that it has replaced.
 NEW_INDEX, OLD_INDEX = "index.new", "index.old"
-_OPEN_SEGMENTS = 64
 _Book = TypeVar("_Book")
-_CACHE_BYTES = 16 << 20
-#: Blocks that a copy of what is stored asks the kernel for in advance, and that are remembered as
-#: good.
-_AHEAD, _SOUND_MAX = 4, 100_000
-
-
-class Counters(msgspec.Struct):
-    """The highest numbers given out so far."""
-
-    ino: int = 2
-    block: int = 0
-    cookie: int = 3  # of names, batches, jobs; up to 3: those of ., .. and .trash
-
-    def take(self, key: bytes) -> None:
-        """The number in `key`, if it has one of these, is given out."""
-        table = key[:1]
-        if table == keys.INODE:
-            self.ino = max(self.ino, keys.number(key))
-        elif table == keys.BLOCK:
-            self.block = max(self.block, keys.number(key))
-        elif table == keys.ORDER:
-            self.cookie = max(self.cookie, keys.second(key))
-        elif table in (keys.BATCH, keys.JOB):
-            self.cookie = max(self.cookie, keys.number(key))
 
 
 @dataclass(frozen=True)
 class StoreStatistics:
-    """Where the store stands. Counts are since this process opened it, unless said otherwise.
-
-    `blocks_written`: new ones, `bytes_written` on disk and `plain_bytes_written` as given;
-    `dedup_hits`, `dedup_bytes`: blocks that were there already.
-    """
+    """Where the store stands. Counts are since this process opened it."""
 
     position: Position
     checkpoint: Position
     checkpoints: int
     batches: int
-    blocks_written: int
-    bytes_written: int
-    plain_bytes_written: int
-    dedup_hits: int
-    dedup_bytes: int
+    blocks: BlockCounts
     syncs: int
     replay: Replay
-    damaged_reads: int
 
 
 class Store:
@@ -105,7 +66,6 @@ class Store:
         self.clock = clock
         self._lock = lock
         self.identity = identity.read(path)
-        self._compress = self.identity.compression == "zstd"
         self._segments = path / "segments"
         self.space = Space(path, clock)
         self._require_index()
@@ -122,19 +82,14 @@ class Store:
         self.usage.forget_empty(sizes)
         self._log = Log(self._segments, self.identity.uuid_bytes, self.replay.end, clock, sizes)
         self._hints = Hints(path / "hints")
-        self._files: OrderedDict[int, SegmentFile] = OrderedDict()
-        self._cache = BlockCache(_CACHE_BYTES)
+        self.blocks = Blocks(
+            self._segments, self._log, self._index, self._hints, self.counters,
+            compress=self.identity.compression == "zstd",
+        )  # fmt: skip
         self._batches_since = self.replay.batches
         self._bytes_since = 0
         self.synced_bytes = 0
-        self._checkpoints = self._batches = self._syncs = self._damaged_reads = 0
-        self._blocks_written = self._bytes_written = self._plain_written = 0
-        self._dedup_hits = self._dedup_bytes = 0
-        #: Hears of every read of a block that is bad; in the thread of the reader.
-        self._inherited = self.counters.block  # the last block that another process wrote
-        self._sound: set[int] = set()  # of these, what was read and is good
-        self._bad: dict[int, tuple[int, int]] = {}  # where a block was read and is not
-        self.on_damage: Callable[[int, Bad], None] = lambda number, bad: None
+        self._checkpoints = self._batches = self._syncs = 0
         if self.replay.batches or self.replay.cut_bytes:
             self.checkpoint()
 
@@ -198,7 +153,7 @@ class Store:
         self._log.abandon()
         self._hints.abandon()
         self._index.close()
-        self._files.clear()
+        self.blocks.let_go()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -289,187 +244,6 @@ class Store:
                 ).end  # fmt: skip
             except MapFull:
                 self._index.restart(grow=True)
-
-    # -- blocks
-
-    def add_block(self, batch: Batch, data: Buffer) -> int:
-        """The number of a block with this content, written if it is new.
-
-        The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
-        """
-        digest = blake3(data).digest()
-        number = self.find_block(batch, digest, len(data))
-        if number is None:
-            return self._write_block(batch, data, digest)
-        block = self._block(batch, number)
-        if self._is_sound(batch, number, block):
-            self._dedup_hits += 1
-            self._dedup_bytes += len(data)
-        else:
-            self._heal(batch, number, block, data)
-        return number
-
-    def find_block(self, batch: Batch, digest: bytes, length: int) -> int | None:
-        """The number of a block with this BLAKE3 and length, if one is known; sound or not."""
-        number = self._hints.get(digest)
-        row = batch.get(keys.block(number)) if number is not None else None
-        if row is not None:
-            block = Block.unpack(row)
-            if block.digest == digest and block.length == length:
-                return number
-        return None
-
-    def _is_sound(self, batch: Batch, number: int, block: Block) -> bool:
-        """Whether a block can be a copy of what is to be written: it is what it was.
-
-        What this process did not write itself is read once to see that.
-        """
-        if self._bad.get(number) == (block.segment, block.offset):
-            return False
-        if batch.get(keys.corruption(number)) is not None:
-            return False
-        if number > self._inherited or number in self._sound:
-            return True
-        try:
-            self.locate(number).read()
-        except StoreDamaged:
-            return False
-        if len(self._sound) == _SOUND_MAX:
-            self._sound.clear()
-        self._sound.add(number)
-        with suppress(StoreDamaged):  # there need be none of that number
-            self.prefetch(number + _AHEAD)
-        return True
-
-    def _heal(self, batch: Batch, number: int, block: Block, data: Buffer) -> None:
-        """Write the content of a bad block anew, for all that need it."""
-        codec, payload = format.encode(data, self._compress)
-        leaves = _leaves(codec, data)
-        new = block._replace(stored=len(payload), codec=codec, leaves=leaves)
-        self.write_again(batch, number, new, payload)
-        batch.delete(keys.corruption(number))
-        self._count_written(data, payload)
-
-    def _count_written(self, data: Buffer, payload: Buffer) -> None:
-        self._blocks_written += 1
-        self._plain_written += len(data)
-        self._bytes_written += len(payload)
-
-    def _write_block(self, batch: Batch, data: Buffer, digest: bytes) -> int:
-        codec, payload = format.encode(data, self._compress)
-        number = self.counters.block = self.counters.block + 1
-        at = self._append_block(number, codec, len(data), digest, payload)
-        offset = at.offset + format.BLOCK_OVERHEAD
-        leaves = _leaves(codec, data)
-        block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0, leaves)
-        batch.put(keys.block(number), block.pack())
-        self._hints.put(digest, number)
-        self._count_written(data, payload)
-        return number
-
-    def _append_block(
-        self, number: int, codec: int, length: int, digest: bytes, payload: Buffer
-    ) -> Position:
-        log = self._log
-        try:
-            at = log.reserve(format.BLOCK_OVERHEAD + len(payload))
-            offset = at.offset + format.BLOCK_OVERHEAD
-            log.note_block(format.SealedBlock(number, offset, len(payload)))
-            log.stage(format.pack_block(number, codec, length, digest, len(payload)), payload)
-        except FusefsError:
-            log.drop_staged()
-            raise
-        return at
-
-    def write_again(self, batch: Batch, number: int, block: Block, payload: Buffer) -> None:
-        """Append a block's record once more, and let its row point there.
-
-        Raises DiskFull or StoreError.
-        """
-        at = self._append_block(number, block.codec, block.length, block.digest, payload)
-        offset = at.offset + format.BLOCK_OVERHEAD
-        batch.put(keys.block(number), block._replace(segment=at.segment, offset=offset).pack())
-
-    def change_refs(self, batch: Batch, number: int, by: int) -> None:
-        """Add `by` to the references of a block. Raises StoreDamaged if there is none such.
-
-        One that is known to be bad is forgotten with its last reference.
-        """
-        block = self._block(batch, number)
-        if block.refs + by < 0:
-            raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
-        if block.refs + by or batch.get(keys.corruption(number)) is None:
-            batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
-        else:
-            self.drop_block(batch, number)
-
-    def drop_block(self, batch: Batch, number: int) -> None:
-        """Forget a block that nothing needs, and what is known of it."""
-        batch.delete(keys.block(number))
-        if batch.get(keys.corruption(number)) is not None:
-            batch.delete(keys.corruption(number))
-
-    def _block(self, source: "Batch | Index", number: int) -> Block:
-        row = source.get(keys.block(number))
-        if row is None:
-            raise StoreDamaged(f"block {number} is not in the index: run fusefs fsck")
-        return Block.unpack(row)
-
-    def read_block(self, number: int) -> Buffer:
-        """The content of a block, verified. May wait for the disk. Raises StoreDamaged."""
-        content = self._cache.get(number)
-        if content is None:
-            content = self.locate(number).read()
-            assert content is not None
-        return content
-
-    def cached_block(self, number: int) -> Buffer | None:
-        """The content of a block, if it is in memory."""
-        return self._cache.get(number)
-
-    def locate(self, number: int) -> ColdBlock:
-        """How to read a block, perhaps later and in another thread. Raises StoreDamaged."""
-        block = self._block(self._index, number)
-        try:
-            file = self._open_segment(block.segment)
-        except StoreDamaged as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise self.note_damage(number, block, NO_SEGMENT) from error
-            raise
-        return ColdBlock(self, number, block, file)
-
-    def prefetch(self, number: int) -> None:
-        """Tell the kernel that the block is wanted soon."""
-        cold = self.locate(number)
-        os.posix_fadvise(
-            cold.file.descriptor, cold.block.offset, cold.block.stored, os.POSIX_FADV_WILLNEED
-        )
-
-    def note_damage(self, number: int, block: Block, bad: Bad) -> StoreDamaged:
-        """Count and report a block that does not verify; returns the error to raise.
-
-        In any thread.
-        """
-        self._damaged_reads += 1
-        where = f"segment {format.segment_name(block.segment)} at byte {block.offset}"
-        self._bad[number] = block.segment, block.offset
-        self.on_damage(number, bad)
-        return StoreDamaged(f"block {number} in {where}: {bad.reason}")
-
-    def keep_in_memory(self, number: int, content: Buffer) -> None:
-        """Remember the verified content of a block for the next readers."""
-        self._cache.put(number, content)
-
-    def _open_segment(self, number: int) -> SegmentFile:
-        file = self._files.get(number)
-        if file is not None:
-            self._files.move_to_end(number)
-            return file
-        file = SegmentFile(self._segments / format.segment_name(number))
-        self._files[number] = file
-        if len(self._files) > _OPEN_SEGMENTS:
-            self._files.popitem(last=False)
-        return file
 
     # -- durability
 
@@ -601,7 +375,7 @@ class Store:
 
     def forget_segment(self, number: int) -> None:
         """The segment's file was deleted."""
-        self._files.pop(number, None)
+        self.blocks.forget_segment(number)
         self._log.forget(number)
         self.usage.forget(number)
 
@@ -648,41 +422,15 @@ class Store:
         """Up to `limit` rows before `end` with `prefix`, the last one first."""
         return self._index.tail(end, prefix, limit)
 
-    @property
-    def lacks_hints(self) -> bool:
-        """Whether `find_block` may miss blocks, because the hints are being filled again."""
-        return self._hints.needs_refill
-
-    def refill_hints(self) -> Iterator[None]:
-        """Fill the hints again after an unclean stop, with a pause after each slice but the last.
-
-        The newest blocks come first: what was being written when the power failed is what will be
-        written again.
-        """
-        end = keys.BLOCK + b"\xff"
-        while self._hints.needs_refill:
-            rows = self.tail(end, keys.BLOCK, REFILL_SLICE)
-            for key, row in rows:
-                self._hints.put(Block.unpack(row).digest, keys.number(key))
-                end = key
-            self._hints.needs_refill = len(rows) == REFILL_SLICE
-            if self._hints.needs_refill:
-                yield
-
     def statistics(self) -> StoreStatistics:
         return StoreStatistics(
             position=self._log.position,
             checkpoint=self._checkpoint,
             checkpoints=self._checkpoints,
             batches=self._batches,
-            blocks_written=self._blocks_written,
-            bytes_written=self._bytes_written,
-            plain_bytes_written=self._plain_written,
-            dedup_hits=self._dedup_hits,
-            dedup_bytes=self._dedup_bytes,
+            blocks=replace(self.blocks.counts),
             syncs=self._syncs,
             replay=self.replay,
-            damaged_reads=self._damaged_reads,
         )
 
     # -- recovery
@@ -750,8 +498,3 @@ class Store:
             self.counters.take(key)
         self._account(rows)
         self._index.apply(rows)
-
-
-def _leaves(codec: int, content: Buffer) -> bytes:
-    """The hashes of the parts of a block, if it is to have any."""
-    return leaf_hashes(content) if codec == RAW and len(content) > 2 * LEAF_SIZE else b""

@@ -49,6 +49,7 @@ class Content:
 
     def __init__(self, store: Store, extents: Extents) -> None:
         self._store = store
+        self._blocks = store.blocks
         self._extents = extents
 
     def parts(self, inode: Inode, size: int, first: int, count: int) -> Iterator[list[Extent]]:
@@ -94,7 +95,9 @@ class Content:
         if not part or not all(one.has_block or one.block == HOLE for one in part):
             return None
         try:
-            cold = [(one, self._store.locate(one.block) if one.has_block else None) for one in part]
+            cold = [
+                (one, self._blocks.locate(one.block) if one.has_block else None) for one in part
+            ]
         except StoreDamaged:
             return None
         return await trio.to_thread.run_sync(_hash_parts, cold)
@@ -129,7 +132,7 @@ class Content:
             parts = self.parts(inode, size, start, min(_STEP, total - start))
             numbers = {one.block for part in parts for one in part if one.has_block}
             try:
-                _read_all([(number, self._store.locate(number)) for number in numbers], bad)
+                _read_all([(number, self._blocks.locate(number)) for number in numbers], bad)
             except StoreDamaged:
                 return False
             if bad:
@@ -142,7 +145,7 @@ class Content:
         cold: list[tuple[int, ColdBlock]] = []
         for number in numbers:
             try:
-                cold.append((number, self._store.locate(number)))
+                cold.append((number, self._blocks.locate(number)))
             except StoreDamaged:
                 bad.add(number)
         async with trio.open_nursery() as nursery:

@@ -174,8 +174,10 @@ class Uploads:
         if (over := self._finished.get(ino)) and over[0].token == token:
             return await self._compare(ino, over[0], window, digests)
         self._known(ino, token)
-        if self._store.lacks_hints:  # after a crash: what is known is worth more than the time
-            for _ in self._store.refill_hints():
+        if (
+            self._store.blocks.lacks_hints
+        ):  # after a crash: what is known is worth more than the time
+            for _ in self._store.blocks.refill_hints():
                 await trio.lowlevel.checkpoint()
         inode, upload = self._known(ino, token)
         first = window * WINDOW_BLOCKS
@@ -231,7 +233,7 @@ class Uploads:
                 number = content.stored_number(part)
                 if number is not None and number < new_from:
                     kept[at] = number
-            elif (number := store.find_block(batch, digest, end - start)) is not None:
+            elif (number := store.blocks.find(batch, digest, end - start)) is not None:
                 found[at] = number
             elif content.plain_digest(part) or await content.read_digest(part) != digest:
                 missing.append(at)
@@ -242,7 +244,7 @@ class Uploads:
             for at, number in found.items():
                 start, end = block_range(size, at)
                 # Looked up once more: the collector may have been at work.
-                again = store.find_block(act, digests[at - first], end - start)
+                again = store.blocks.find(act, digests[at - first], end - start)
                 if again != number or number in bad:
                     missing.append(at)
                 else:

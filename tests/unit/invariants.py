@@ -55,7 +55,7 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
     if read_data:
         for key in rows:
             if key[:1] == keys.BLOCK:
-                store.locate(keys.number(key)).read()  # raises StoreDamaged
+                store.blocks.locate(keys.number(key)).read()  # raises StoreDamaged
     return found
 
 

@@ -113,10 +113,10 @@ def test_a_store_that_is_in_use_is_not_rewritten(fs: InProcess) -> None:
                 fs.write(b"used", b"%d" % number)
             nursery.cancel_scope.cancel()
 
-    before = fs.store.statistics().bytes_written
+    before = fs.store.statistics().blocks.written_bytes
     run(use)
     assert second in segments(fs)
-    assert fs.store.statistics().bytes_written - before < 1000
+    assert fs.store.statistics().blocks.written_bytes - before < 1000
     check(fs)
 
 

@@ -171,10 +171,10 @@ def test_a_file_of_many_extents_is_cut_in_several_acts(fs: InProcess) -> None:
 def test_overwriting_a_little_stores_a_little(fs: InProcess) -> None:
     content = os.urandom(4 * MIB)
     fs.write(b"file", content)
-    before = fs.store.statistics().bytes_written
+    before = fs.store.statistics().blocks.written_bytes
     new = os.urandom(3000)
     fs.write(b"file", new, 2 * MIB - 1500)
-    assert fs.store.statistics().bytes_written - before == 3000
+    assert fs.store.statistics().blocks.written_bytes - before == 3000
     expected = content[: 2 * MIB - 1500] + new + content[2 * MIB + 1500 :]
     assert fs.read(b"file") == expected
     assert fs.at(b"file").blocks_bytes == 4 * MIB
@@ -183,9 +183,9 @@ def test_overwriting_a_little_stores_a_little(fs: InProcess) -> None:
 def test_equal_files_share_their_blocks(fs: InProcess) -> None:
     content = os.urandom(3 * MIB + 777)
     fs.write(b"one", content)
-    before = fs.store.statistics().bytes_written
+    before = fs.store.statistics().blocks.written_bytes
     fs.write(b"two", content)
-    assert fs.store.statistics().bytes_written == before
+    assert fs.store.statistics().blocks.written_bytes == before
     assert fs.extents(b"one") == fs.extents(b"two")
     blocks = [Block.unpack(row) for _, row in fs.store.scan(keys.BLOCK)]
     assert [block.refs for block in blocks] == [2] * 4

@@ -172,7 +172,7 @@ def test_the_offset_ends_at_a_hole(fs: InProcess) -> None:
 def damage(fs: InProcess, path: bytes, at: int) -> None:
     """Change one stored byte of the block at `at` of a file."""
     number = next(one.block for one in fs.extents(path) if one.offset == at)
-    block = fs.store.locate(number).block
+    block = fs.store.blocks.locate(number).block
     segment = sorted((fs.path / "segments").iterdir())[block.segment - 1]
     with segment.open("r+b") as file:
         file.seek(block.offset + 5)

@@ -17,8 +17,8 @@ from fusefs.model import corruption, keys
 from fusefs.model.block import Block
 from fusefs.model.corruption import Corruption, Object, State
 from fusefs.model.inode import Inode
+from fusefs.store.counters import Counters
 from fusefs.store.index import Index
-from fusefs.store.store import Counters
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import SYMLINK, InProcess
 

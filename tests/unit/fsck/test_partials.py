@@ -89,7 +89,7 @@ def test_a_row_that_does_not_decode_does_not_stop_a_mount(store: Path) -> None:
 def test_bad_blocks_count(store: Path) -> None:
     change(store, promise(3 * MIB))
     fs = InProcess(store, ManualClock())
-    second = fs.store.locate(fs.extents(b"file")[1].block).block
+    second = fs.store.blocks.locate(fs.extents(b"file")[1].block).block
     fs.close()
     with (sorted((store / "segments").iterdir())[second.segment - 1]).open("r+b") as file:
         file.seek(second.offset + 7)

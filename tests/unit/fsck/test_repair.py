@@ -22,7 +22,7 @@ from fusefs.model.extent import DAMAGED, Extent
 from fusefs.model.inode import Inode
 from fusefs.model.totals import Totals
 from fusefs.store import format, rebuild
-from fusefs.store.store import Counters
+from fusefs.store.counters import Counters
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
 from tests.unit.fsck.sample import (

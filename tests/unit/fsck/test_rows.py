@@ -14,7 +14,7 @@ from fusefs.model.entry import State
 from fusefs.model.extent import HOLE, Extent
 from fusefs.model.inode import IN_TRASH as TRASHED
 from fusefs.model.totals import Totals
-from fusefs.store.store import Counters
+from fusefs.store.counters import Counters
 from tests.unit.fsck.sample import (
     A_COOKIE,
     DOCS,

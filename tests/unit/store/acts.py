@@ -27,8 +27,8 @@ def get(store: Store, name: str) -> bytes | None:
 def add(store: Store, content: bytes) -> int:
     """A block with one reference; returns its number."""
     batch = store.batch()
-    number = store.add_block(batch, content)
-    store.change_refs(batch, number, 1)
+    number = store.blocks.add(batch, content)
+    store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
     return number
 

@@ -30,7 +30,7 @@ def drop(store: Store, *numbers: int) -> None:
     """Nothing needs these blocks any more."""
     batch = store.batch()
     for number in numbers:
-        store.change_refs(batch, number, -1)
+        store.blocks.change_refs(batch, number, -1)
     store.commit(batch)
 
 
@@ -74,7 +74,7 @@ def book_of(segment: int) -> str:
 def check(store: Store, numbers: list[int], gone: Container[int] = ()) -> None:
     for index, number in enumerate(numbers):
         if index not in gone:
-            assert bytes(store.read_block(number)) == content(index)
+            assert bytes(store.blocks.read(number)) == content(index)
 
 
 def test_a_segment_that_nothing_needs_is_deleted(store: Store, numbers: list[int]) -> None:
@@ -119,7 +119,7 @@ def test_the_newest_segment_is_collected_too(store: Store, open_store: Open) -> 
         check(store, numbers, gone=set(range(2, 10)))
         store.abandon()
         store = open_store()
-    assert bytes(store.read_block(add(store, content(12)))) == content(12)
+    assert bytes(store.blocks.read(add(store, content(12)))) == content(12)
 
 
 def test_a_busy_store_keeps_its_newest_segment_and_the_mostly_live(
@@ -165,7 +165,7 @@ def test_content_that_was_collected_is_stored_anew(store: Store, numbers: list[i
     collect(store)
     number = add(store, content(0))
     assert number not in numbers
-    assert bytes(store.read_block(number)) == content(0)
+    assert bytes(store.blocks.read(number)) == content(0)
 
 
 def test_a_block_taken_up_again_meanwhile_is_moved(store: Store, numbers: list[int]) -> None:
@@ -178,7 +178,7 @@ def test_a_block_taken_up_again_meanwhile_is_moved(store: Store, numbers: list[i
     store.checkpoint()
     store.write_snapshot()
     assert delete(collector, {1: numbers[:10]}) == [1]
-    assert bytes(store.read_block(numbers[4])) == content(4)
+    assert bytes(store.blocks.read(numbers[4])) == content(4)
 
 
 def test_a_block_needed_after_all_keeps_its_segment(store: Store, numbers: list[int]) -> None:
@@ -196,7 +196,7 @@ def test_a_damaged_block_keeps_its_segment(store: Store, numbers: list[int]) -> 
     flip(segment(store.path, 1), Block.unpack(row).offset + 5)
     drop(store, *numbers[:6])
     seen = []
-    store.on_damage = lambda number, why: seen.append(number)
+    store.blocks.on_damage = lambda number, why: seen.append(number)
     collector = Collector(store)
     for _ in range(2):
         for one in collector.plan().segments:
@@ -217,7 +217,7 @@ def test_nothing_is_deleted_under_a_reader(store: Store, numbers: list[int]) -> 
 
 
 def test_a_read_that_has_begun_ends_well(store: Store, numbers: list[int]) -> None:
-    cold = store.locate(numbers[9])
+    cold = store.blocks.locate(numbers[9])
     drop(store, *numbers[:9])
     assert collect(store) == [1]
     found = cold.read()

@@ -11,8 +11,9 @@ from blake3 import blake3
 from fusefs.base import failpoints
 from fusefs.errors import DiskFull, StoreDamaged
 from fusefs.model.block import Block
+from fusefs.store.blocks import REFILL_SLICE
 from fusefs.store.hints import Hints
-from fusefs.store.store import REFILL_SLICE, Store
+from fusefs.store.store import Store
 from tests.unit.store.acts import add, block_row, flip, segment
 
 Open = Callable[[], Store]
@@ -24,20 +25,20 @@ def test_the_same_content_is_stored_once(store: Store) -> None:
     before = store.appended_bytes
     assert add(store, b"content") == first
     assert add(store, b"other") != first
-    assert store.statistics().dedup_hits == 1
-    assert store.statistics().dedup_bytes == 7
-    assert store.statistics().blocks_written == 2
+    assert store.statistics().blocks.dedup_hits == 1
+    assert store.statistics().blocks.dedup_bytes == 7
+    assert store.statistics().blocks.written == 2
     assert store.appended_bytes > before
 
 
 def test_duplicates_within_one_act_are_found(store: Store) -> None:
     batch = store.batch()
-    assert store.add_block(batch, b"content") == store.add_block(batch, b"content")
+    assert store.blocks.add(batch, b"content") == store.blocks.add(batch, b"content")
 
 
 def test_duplicates_are_found_after_a_clean_stop(open_store: Open) -> None:
     store = open_store()
-    assert list(store.refill_hints()) == []  # there is nothing to refill yet
+    assert list(store.blocks.refill_hints()) == []  # there is nothing to refill yet
     first = add(store, b"content")
     store.close()
     store = open_store()
@@ -49,7 +50,7 @@ def test_duplicates_are_found_after_an_unclean_stop_once_refilled(open_store: Op
     numbers = [add(store, b"%d" % index) for index in range(20)]
     store.abandon()
     store = open_store()
-    for _ in store.refill_hints():
+    for _ in store.blocks.refill_hints():
         pass
     assert [add(store, b"%d" % index) for index in range(20)] == numbers
     store.close()
@@ -63,24 +64,24 @@ def test_before_the_refill_a_duplicate_is_stored_again_and_reads_well(open_store
     store = open_store()
     second = add(store, b"content")
     assert second > first
-    assert bytes(store.read_block(first)) == bytes(store.read_block(second)) == b"content"
+    assert bytes(store.blocks.read(first)) == bytes(store.blocks.read(second)) == b"content"
 
 
 def test_a_refill_that_was_broken_off_starts_again(open_store: Open) -> None:
     store = open_store()
     batch = store.batch()
-    numbers = [store.add_block(batch, b"%d" % index) for index in range(6000)]
+    numbers = [store.blocks.add(batch, b"%d" % index) for index in range(6000)]
     for number in numbers:
-        store.change_refs(batch, number, 1)
+        store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
     store.abandon()
     store = open_store()
-    steps = store.refill_hints()
+    steps = store.blocks.refill_hints()
     next(steps)
     steps.close()
     store.close()
     store = open_store()
-    for _ in store.refill_hints():
+    for _ in store.blocks.refill_hints():
         pass
     assert add(store, b"0") == numbers[0]
 
@@ -88,13 +89,13 @@ def test_a_refill_that_was_broken_off_starts_again(open_store: Open) -> None:
 def test_the_newest_blocks_are_found_first(open_store: Open) -> None:
     store = open_store()
     batch = store.batch()
-    numbers = [store.add_block(batch, b"%d" % index) for index in range(REFILL_SLICE + 1)]
+    numbers = [store.blocks.add(batch, b"%d" % index) for index in range(REFILL_SLICE + 1)]
     for number in numbers:
-        store.change_refs(batch, number, 1)
+        store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
     store.abandon()
     store = open_store()
-    next(store.refill_hints())
+    next(store.blocks.refill_hints())
     assert add(store, b"%d" % REFILL_SLICE) == numbers[-1]
     assert add(store, b"0") > numbers[-1]
 
@@ -104,12 +105,12 @@ def test_a_hint_to_another_block_is_not_believed(store: Store) -> None:
     store._hints.put(blake3(b"content").digest(), other)
     number = add(store, b"content")
     assert number != other
-    assert bytes(store.read_block(number)) == b"content"
+    assert bytes(store.blocks.read(number)) == b"content"
 
 
 def test_a_hint_to_a_block_that_is_gone_is_not_believed(store: Store) -> None:
     store._hints.put(blake3(b"content").digest(), 999)
-    assert bytes(store.read_block(add(store, b"content"))) == b"content"
+    assert bytes(store.blocks.read(add(store, b"content"))) == b"content"
 
 
 def test_hints_are_kept_over_a_clean_stop_alone(tmp_path: Path) -> None:
@@ -142,23 +143,23 @@ def test_more_hints_than_the_first_map_holds_are_taken(tmp_path: Path) -> None:
 
 
 def test_hints_that_cannot_be_written_do_not_stop_a_write(store: Store) -> None:
-    assert list(store.refill_hints()) == []
+    assert list(store.blocks.refill_hints()) == []
     hints = store._hints
     hints._transaction.commit()
     hints._environment.set_mapsize(64 << 10)
     hints._transaction = hints._environment.begin(write=True)
     batch = store.batch()
     for index in range(3000):  # more than 64 KiB hold, fewer than make it grow
-        store.add_block(batch, b"%d" % index)
+        store.blocks.add(batch, b"%d" % index)
     store.commit(batch)
     assert hints.needs_refill
     number = add(store, b"content")
-    assert bytes(store.read_block(number)) == b"content"
+    assert bytes(store.blocks.read(number)) == b"content"
     assert add(store, b"content") == number
 
 
 def filled(store: Store) -> Store:
-    for _ in store.refill_hints():
+    for _ in store.blocks.refill_hints():
         pass
     return store
 
@@ -179,28 +180,28 @@ def test_a_block_that_has_rotted_is_no_copy_and_is_mended_for_all(open_store: Op
     store = filled(open_store())
     rot(store, number)
     assert add(store, CONTENT) == number
-    assert store.statistics().dedup_hits == 0
-    assert bytes(store.read_block(number)) == CONTENT
+    assert store.statistics().blocks.dedup_hits == 0
+    assert bytes(store.blocks.read(number)) == CONTENT
     assert add(store, CONTENT) == number
-    assert store.statistics().dedup_hits == 1
+    assert store.statistics().blocks.dedup_hits == 1
     store.abandon()
-    assert bytes(open_store().read_block(number)) == CONTENT
+    assert bytes(open_store().blocks.read(number)) == CONTENT
 
 
 def test_a_block_that_rotted_under_the_process_that_wrote_it_is_mended_too(store: Store) -> None:
     number = add(store, CONTENT)
     rot(store, number)
     with pytest.raises(StoreDamaged):
-        store.read_block(number)
+        store.blocks.read(number)
     assert add(store, CONTENT) == number
-    assert bytes(store.read_block(number)) == CONTENT
+    assert bytes(store.blocks.read(number)) == CONTENT
 
 
 def test_an_act_that_fails_mends_nothing(store: Store) -> None:
     number = add(store, CONTENT)
     rot(store, number)
     with pytest.raises(StoreDamaged):
-        store.read_block(number)
+        store.blocks.read(number)
     failpoints.arm("log.append=1:ENOSPC")
     try:
         with pytest.raises(DiskFull):
@@ -208,7 +209,7 @@ def test_an_act_that_fails_mends_nothing(store: Store) -> None:
     finally:
         failpoints.disarm()
     assert add(store, CONTENT) == number
-    assert bytes(store.read_block(number)) == CONTENT
+    assert bytes(store.blocks.read(number)) == CONTENT
 
 
 def test_a_good_block_is_read_but_once_to_be_a_copy(open_store: Open) -> None:
@@ -219,7 +220,7 @@ def test_a_good_block_is_read_but_once_to_be_a_copy(open_store: Open) -> None:
     assert add(store, CONTENT) == number
     rot(store, number)
     assert add(store, CONTENT) == number
-    assert store.statistics().dedup_hits == 2
+    assert store.statistics().blocks.dedup_hits == 2
 
 
 @pytest.mark.parametrize("damage", ["a bit", "cut off", "gone"])
@@ -251,7 +252,7 @@ def test_a_store_without_room_for_hints_does_without(
         patch.setattr(Path, "mkdir", full)
         store = open_store()
     number = add(store, b"content")
-    assert bytes(store.read_block(number)) == b"content"
-    assert all(step is None for step in store.refill_hints())
+    assert bytes(store.blocks.read(number)) == b"content"
+    assert all(step is None for step in store.blocks.refill_hints())
     store.close()
     assert add(open_store(), b"content") != number

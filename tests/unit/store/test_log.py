@@ -41,7 +41,7 @@ def test_segments_stay_within_16_mib_and_end_with_a_seal_of_their_blocks(
             line.stored for line in format.unpack_seal(seal.body)
         ]
     assert not segment(path, 4).exists()
-    assert [bytes(store.read_block(number)) for number in numbers] == contents
+    assert [bytes(store.blocks.read(number)) for number in numbers] == contents
 
 
 def test_an_idle_segment_is_sealed_on_demand_and_the_next_append_opens_another(
@@ -159,13 +159,13 @@ def test_an_act_with_more_pieces_than_one_writev_takes_is_written_whole(
     store: Store, open_store: Open
 ) -> None:
     batch = store.batch()
-    numbers = [store.add_block(batch, b"%d" % index) for index in range(1500)]
+    numbers = [store.blocks.add(batch, b"%d" % index) for index in range(1500)]
     for number in numbers:
-        store.change_refs(batch, number, 1)
+        store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
     store.abandon()
     store = open_store()
-    assert [bytes(store.read_block(n)) for n in numbers] == [b"%d" % i for i in range(1500)]
+    assert [bytes(store.blocks.read(n)) for n in numbers] == [b"%d" % i for i in range(1500)]
 
 
 def test_blocks_of_a_failed_act_are_not_in_the_seal(store: Store, path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_block_of_a_failed_act_is_no_duplicate_for_the_next(store: Store) -> N
     with pytest.raises(DiskFull):
         add(store, b"content")
     failpoints.disarm()
-    assert bytes(store.read_block(add(store, b"content"))) == b"content"
+    assert bytes(store.blocks.read(add(store, b"content"))) == b"content"
 
 
 def test_a_seal_that_fails_can_be_made_later(store: Store, path: Path) -> None:

@@ -35,13 +35,13 @@ def test_a_flipped_byte_of_a_block_is_an_error_and_counted(
     block = located(store, number)
     flip(segment(path, block.segment), block.offset + int((block.stored - 1) * place))
     reports = []
-    store.on_damage = lambda its_number, where: reports.append(its_number)
+    store.blocks.on_damage = lambda its_number, where: reports.append(its_number)
     for _ in range(2):
         with pytest.raises(StoreDamaged, match=f"block {number} in segment"):
-            store.read_block(number)
+            store.blocks.read(number)
     assert reports == [number, number]
-    assert store.statistics().damaged_reads == 2
-    assert bytes(store.read_block(good)) == b"good"
+    assert store.statistics().blocks.damaged_reads == 2
+    assert bytes(store.blocks.read(good)) == b"good"
 
 
 def test_what_was_verified_once_is_read_from_memory(
@@ -50,12 +50,12 @@ def test_what_was_verified_once_is_read_from_memory(
     number = add(store, b"content")
     store.close()
     store = open_store()
-    assert store.cached_block(number) is None
-    assert bytes(store.read_block(number)) == b"content"
+    assert store.blocks.cached(number) is None
+    assert bytes(store.blocks.read(number)) == b"content"
     block = located(store, number)
     flip(segment(path, block.segment), block.offset)
-    assert bytes(store.read_block(number)) == b"content"
-    cached = store.cached_block(number)
+    assert bytes(store.blocks.read(number)) == b"content"
+    cached = store.blocks.cached(number)
     assert cached is not None
     assert bytes(cached) == b"content"
 
@@ -69,7 +69,7 @@ def test_a_part_of_a_long_block_is_verified_by_its_own_leaves(
     store = open_store()
     block = located(store, number)
     flip(segment(path, block.segment), block.offset + 500_000)
-    cold = store.locate(number)
+    cold = store.blocks.locate(number)
     for skip, length in ((0, 10), (65_530, 20), ((1 << 20) - 5, 5), (100_000, 200_000)):
         part = cold.read_part(skip, length)
         assert part is not None
@@ -82,8 +82,8 @@ def test_a_part_of_a_long_block_is_verified_by_its_own_leaves(
 
 def test_a_read_that_may_not_wait_says_none_or_the_content(store: Store) -> None:
     number = add(store, TEXT)
-    assert store.locate(number).read(no_wait=True) in (None, TEXT)
-    assert store.locate(number).read_part(7, 9, no_wait=True) in (None, TEXT[7:16])
+    assert store.blocks.locate(number).read(no_wait=True) in (None, TEXT)
+    assert store.blocks.locate(number).read_part(7, 9, no_wait=True) in (None, TEXT[7:16])
 
 
 def test_a_segment_that_is_shorter_than_it_was_is_damage(
@@ -95,22 +95,22 @@ def test_a_segment_that_is_shorter_than_it_was_is_damage(
     block = located(store, number)
     os.truncate(segment(path, block.segment), block.offset + 10)
     with pytest.raises(StoreDamaged):
-        store.read_block(number)
+        store.blocks.read(number)
     segment(path, block.segment).unlink()
 
 
 def test_a_block_that_is_not_in_the_index_is_damage(store: Store) -> None:
     with pytest.raises(StoreDamaged, match="block 99"):
-        store.read_block(99)
+        store.blocks.read(99)
     with pytest.raises(StoreDamaged, match="block 99"):
-        store.change_refs(store.batch(), 99, 1)
+        store.blocks.change_refs(store.batch(), 99, 1)
 
 
 def test_references_never_fall_below_zero(store: Store) -> None:
     number = add(store, TEXT)
     batch = store.batch()
     with pytest.raises(StoreDamaged, match="fewer references"):
-        store.change_refs(batch, number, -2)
+        store.blocks.change_refs(batch, number, -2)
     assert located(store, number).refs == 1
 
 
@@ -124,11 +124,11 @@ def test_a_compressed_store_gives_back_what_it_took(tmp_path: Path, clock: Manua
     assert located(store, random).stored == len(noise)
     store.close()
     store = Store.open(tmp_path / "zstd", clock=clock)
-    assert bytes(store.read_block(text)) == TEXT
-    assert bytes(store.read_block(random)) == noise
+    assert bytes(store.blocks.read(text)) == TEXT
+    assert bytes(store.blocks.read(random)) == noise
     store.close()
     store = Store.open(tmp_path / "zstd", clock=clock)
-    part = store.locate(text).read_part(1000, 50)
+    part = store.blocks.locate(text).read_part(1000, 50)
     assert part is not None
     assert bytes(part) == TEXT[1000:1050]
     block = located(store, text)
@@ -136,7 +136,7 @@ def test_a_compressed_store_gives_back_what_it_took(tmp_path: Path, clock: Manua
     flip(segment(tmp_path / "zstd", block.segment), block.offset + block.stored // 2)
     store = Store.open(tmp_path / "zstd", clock=clock)
     with pytest.raises(StoreDamaged):
-        store.read_block(text)
+        store.blocks.read(text)
     store.close()
 
 
@@ -146,4 +146,4 @@ def test_more_segments_than_are_kept_open_can_be_read(store: Store) -> None:
         numbers.append(add(store, b"%d" % index))
         store.seal()
     for _ in range(2):
-        assert [bytes(store.read_block(n)) for n in numbers] == [b"%d" % i for i in range(70)]
+        assert [bytes(store.blocks.read(n)) for n in numbers] == [b"%d" % i for i in range(70)]

@@ -30,7 +30,7 @@ def test_every_commit_survives_a_kill(open_store: Open) -> None:
     store = open_store()
     expected = {f"k{i}": b"%d" % i for i in range(50)} | {"k3": None}
     assert {name: get(store, name) for name in expected} == expected
-    assert bytes(store.read_block(number)) == b"content"
+    assert bytes(store.blocks.read(number)) == b"content"
     assert (store.replay.batches, store.replay.blocks, store.replay.cut_bytes) == (52, 1, 0)
 
 
@@ -102,7 +102,7 @@ def test_an_index_older_than_the_log_catches_up(open_store: Open, path: Path) ->
     (path / "old").rename(path / "index")
     store = open_store()
     assert (get(store, "a"), get(store, "b")) == (b"2", b"3")
-    assert bytes(store.read_block(number)) == b"content"
+    assert bytes(store.blocks.read(number)) == b"content"
 
 
 @pytest.mark.parametrize("remains", ["nothing", "directory", "empty file"])

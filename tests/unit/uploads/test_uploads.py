@@ -145,7 +145,7 @@ class Sender:
 
 def damage(fs: InProcess, path: bytes, at: int) -> None:
     """Change a byte of a file's content on the disk."""
-    block = fs.store.locate(next(e for e in fs.extents(path) if e.offset == at).block).block
+    block = fs.store.blocks.locate(next(e for e in fs.extents(path) if e.offset == at).block).block
     segment = fs.path / "segments" / f"{block.segment:016x}"
     with segment.open("r+b") as file:
         file.seek(block.offset + 99)
@@ -285,9 +285,9 @@ def test_identical_bytes_again_change_nothing(fs: InProcess, content: bytes) -> 
     sender = Sender(fs, content)
     sender.begin()
     sender.send()
-    written = fs.store.statistics().bytes_written
+    written = fs.store.statistics().blocks.written_bytes
     sender.write((0, SIZE))
-    assert fs.store.statistics().bytes_written == written
+    assert fs.store.statistics().blocks.written_bytes == written
     sender.finish()
     assert fs.read(b"dir/file") == content
 

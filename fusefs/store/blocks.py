@@ -1,0 +1,291 @@
+"""The blocks of a store: written once each, found again by their content, read back verified.
+
+A block that is written again rests on the one that is there only if that is what it was: what this
+process did not write itself is read to see that, and one that is bad is written anew under its
+number, for all files that need it.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from fusefs.errors import FusefsError, StoreDamaged
+from fusefs.model import keys
+from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
+from fusefs.model.corruption import Bad
+from fusefs.store import format
+from fusefs.store.counters import Counters
+from fusefs.store.hints import Hints
+from fusefs.store.index import Batch, Index
+from fusefs.store.log import Buffer, Log, Position
+from fusefs.store.reading import NO_SEGMENT, BlockCache, ColdBlock, SegmentFile
+
+#: Hints that are filled in one go, in some 10 ms.
+REFILL_SLICE = 2000
+_OPEN_SEGMENTS = 64
+_CACHE_BYTES = 16 << 20
+#: Blocks that a copy of what is stored asks the kernel for in advance, and that are remembered as
+#: good.
+_AHEAD, _SOUND_MAX = 4, 100_000
+
+
+@dataclass
+class BlockCounts:
+    """Since the store was opened. `written`: new ones, `written_bytes` on disk and `plain_bytes` as
+    given; `dedup_hits`, `dedup_bytes`: blocks that were there already."""
+
+    written: int = 0
+    written_bytes: int = 0
+    plain_bytes: int = 0
+    dedup_hits: int = 0
+    dedup_bytes: int = 0
+    damaged_reads: int = 0
+
+
+class Blocks:
+    """The blocks in the segments of `directory`, by number.
+
+    `on_damage` hears of every read of a block that is bad; in the thread of the reader.
+    """
+
+    def __init__(
+        self, directory: Path, log: Log, index: Index, hints: Hints, counters: Counters, *,
+        compress: bool,
+    ) -> None:  # fmt: skip
+        self._directory = directory
+        self._log = log
+        self._index = index
+        self._hints = hints
+        self._counters = counters
+        self._compress = compress
+        self._files: OrderedDict[int, SegmentFile] = OrderedDict()
+        self._cache = BlockCache(_CACHE_BYTES)
+        self._inherited = counters.block  # the last block that another process wrote
+        self._sound: set[int] = set()  # of these, what was read and is good
+        self._bad: dict[int, tuple[int, int]] = {}  # where a block was read and is not
+        self.counts = BlockCounts()
+        self.on_damage: Callable[[int, Bad], None] = lambda number, bad: None
+
+    # -- writing
+
+    def add(self, batch: Batch, data: Buffer) -> int:
+        """The number of a block with this content, written if it is new.
+
+        The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
+        """
+        digest = blake3(data).digest()
+        number = self.find(batch, digest, len(data))
+        if number is None:
+            return self._write_block(batch, data, digest)
+        block = self.row(batch, number)
+        if self._is_sound(batch, number, block):
+            self.counts.dedup_hits += 1
+            self.counts.dedup_bytes += len(data)
+        else:
+            self._heal(batch, number, block, data)
+        return number
+
+    def find(self, batch: Batch, digest: bytes, length: int) -> int | None:
+        """The number of a block with this BLAKE3 and length, if one is known; sound or not."""
+        number = self._hints.get(digest)
+        row = batch.get(keys.block(number)) if number is not None else None
+        if row is not None:
+            block = Block.unpack(row)
+            if block.digest == digest and block.length == length:
+                return number
+        return None
+
+    def _is_sound(self, batch: Batch, number: int, block: Block) -> bool:
+        """Whether a block can be a copy of what is to be written: it is what it was.
+
+        What this process did not write itself is read once to see that.
+        """
+        if self._bad.get(number) == (block.segment, block.offset):
+            return False
+        if batch.get(keys.corruption(number)) is not None:
+            return False
+        if number > self._inherited or number in self._sound:
+            return True
+        try:
+            self.locate(number).read()
+        except StoreDamaged:
+            return False
+        if len(self._sound) == _SOUND_MAX:
+            self._sound.clear()
+        self._sound.add(number)
+        with suppress(StoreDamaged):  # there need be none of that number
+            self.prefetch(number + _AHEAD)
+        return True
+
+    def _heal(self, batch: Batch, number: int, block: Block, data: Buffer) -> None:
+        """Write the content of a bad block anew, for all that need it."""
+        codec, payload = format.encode(data, self._compress)
+        leaves = _leaves(codec, data)
+        new = block._replace(stored=len(payload), codec=codec, leaves=leaves)
+        self.write_again(batch, number, new, payload)
+        batch.delete(keys.corruption(number))
+        self._count_written(data, payload)
+
+    def _count_written(self, data: Buffer, payload: Buffer) -> None:
+        self.counts.written += 1
+        self.counts.plain_bytes += len(data)
+        self.counts.written_bytes += len(payload)
+
+    def _write_block(self, batch: Batch, data: Buffer, digest: bytes) -> int:
+        codec, payload = format.encode(data, self._compress)
+        number = self._counters.block = self._counters.block + 1
+        at = self._append_block(number, codec, len(data), digest, payload)
+        offset = at.offset + format.BLOCK_OVERHEAD
+        leaves = _leaves(codec, data)
+        block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0, leaves)
+        batch.put(keys.block(number), block.pack())
+        self._hints.put(digest, number)
+        self._count_written(data, payload)
+        return number
+
+    def _append_block(
+        self, number: int, codec: int, length: int, digest: bytes, payload: Buffer
+    ) -> Position:
+        log = self._log
+        try:
+            at = log.reserve(format.BLOCK_OVERHEAD + len(payload))
+            offset = at.offset + format.BLOCK_OVERHEAD
+            log.note_block(format.SealedBlock(number, offset, len(payload)))
+            log.stage(format.pack_block(number, codec, length, digest, len(payload)), payload)
+        except FusefsError:
+            log.drop_staged()
+            raise
+        return at
+
+    def write_again(self, batch: Batch, number: int, block: Block, payload: Buffer) -> None:
+        """Append a block's record once more, and let its row point there.
+
+        Raises DiskFull or StoreError.
+        """
+        at = self._append_block(number, block.codec, block.length, block.digest, payload)
+        offset = at.offset + format.BLOCK_OVERHEAD
+        batch.put(keys.block(number), block._replace(segment=at.segment, offset=offset).pack())
+
+    def change_refs(self, batch: Batch, number: int, by: int) -> None:
+        """Add `by` to the references of a block. Raises StoreDamaged if there is none such.
+
+        One that is known to be bad is forgotten with its last reference.
+        """
+        block = self.row(batch, number)
+        if block.refs + by < 0:
+            raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
+        if block.refs + by or batch.get(keys.corruption(number)) is None:
+            batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
+        else:
+            self.drop(batch, number)
+
+    def drop(self, batch: Batch, number: int) -> None:
+        """Forget a block that nothing needs, and what is known of it."""
+        batch.delete(keys.block(number))
+        if batch.get(keys.corruption(number)) is not None:
+            batch.delete(keys.corruption(number))
+
+    def row(self, source: "Batch | Index", number: int) -> Block:
+        row = source.get(keys.block(number))
+        if row is None:
+            raise StoreDamaged(f"block {number} is not in the index: run fusefs fsck")
+        return Block.unpack(row)
+
+    # -- reading
+
+    def read(self, number: int) -> Buffer:
+        """The content of a block, verified. May wait for the disk. Raises StoreDamaged."""
+        content = self._cache.get(number)
+        if content is None:
+            content = self.locate(number).read()
+            assert content is not None
+        return content
+
+    def cached(self, number: int) -> Buffer | None:
+        """The content of a block, if it is in memory."""
+        return self._cache.get(number)
+
+    def locate(self, number: int) -> ColdBlock:
+        """How to read a block, perhaps later and in another thread. Raises StoreDamaged."""
+        block = self.row(self._index, number)
+        try:
+            file = self._open_segment(block.segment)
+        except StoreDamaged as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise self.note_damage(number, block, NO_SEGMENT) from error
+            raise
+        return ColdBlock(self, number, block, file)
+
+    def prefetch(self, number: int) -> None:
+        """Tell the kernel that the block is wanted soon."""
+        cold = self.locate(number)
+        os.posix_fadvise(
+            cold.file.descriptor, cold.block.offset, cold.block.stored, os.POSIX_FADV_WILLNEED
+        )
+
+    def note_damage(self, number: int, block: Block, bad: Bad) -> StoreDamaged:
+        """Count and report a block that does not verify; returns the error to raise.
+
+        In any thread.
+        """
+        self.counts.damaged_reads += 1
+        where = f"segment {format.segment_name(block.segment)} at byte {block.offset}"
+        self._bad[number] = block.segment, block.offset
+        self.on_damage(number, bad)
+        return StoreDamaged(f"block {number} in {where}: {bad.reason}")
+
+    def keep_in_memory(self, number: int, content: Buffer) -> None:
+        """Remember the verified content of a block for the next readers."""
+        self._cache.put(number, content)
+
+    def _open_segment(self, number: int) -> SegmentFile:
+        file = self._files.get(number)
+        if file is not None:
+            self._files.move_to_end(number)
+            return file
+        file = SegmentFile(self._directory / format.segment_name(number))
+        self._files[number] = file
+        if len(self._files) > _OPEN_SEGMENTS:
+            self._files.popitem(last=False)
+        return file
+
+    def forget_segment(self, number: int) -> None:
+        """The file of a segment is gone."""
+        self._files.pop(number, None)
+
+    def let_go(self) -> None:
+        """Close the segments."""
+        self._files.clear()
+
+    # -- hints
+
+    @property
+    def lacks_hints(self) -> bool:
+        """Whether `find` may miss blocks, because the hints are being filled again."""
+        return self._hints.needs_refill
+
+    def refill_hints(self) -> Iterator[None]:
+        """Fill the hints again after an unclean stop, with a pause after each slice but the last.
+
+        The newest blocks come first: what was being written when the power failed is what will be
+        written again.
+        """
+        end = keys.BLOCK + b"\xff"
+        while self._hints.needs_refill:
+            rows = self._index.tail(end, keys.BLOCK, REFILL_SLICE)
+            for key, row in rows:
+                self._hints.put(Block.unpack(row).digest, keys.number(key))
+                end = key
+            self._hints.needs_refill = len(rows) == REFILL_SLICE
+            if self._hints.needs_refill:
+                yield
+
+
+def _leaves(codec: int, content: Buffer) -> bytes:
+    """The hashes of the parts of a block, if it is to have any."""
+    return leaf_hashes(content) if codec == RAW and len(content) > 2 * LEAF_SIZE else b""
