@@ -78,6 +78,7 @@ class Scrubbing:
         self.tell_found: Callable[[Corruption], None] = lambda one: None
         self.tell_over: Callable[[Pass], None] = lambda done: None
         self._store.blocks.on_damage = lambda number, bad: self._met.append((number, bad))
+        self._store.blocks.on_heal = self._forget
 
     def _read_pass(self) -> Pass:
         row = self._store.get(_KEY)
@@ -240,6 +241,13 @@ class Scrubbing:
         failpoints.hit("scrub.saved")
 
     # -- records
+
+    def _forget(self, number: int) -> None:
+        """A block was healed before it was recorded; who reads it again finds out if it was not."""
+        self._found.pop(number, None)
+        for one in list(self._met):  # readers in threads add to it
+            if one[0] == number:
+                self._met.remove(one)
 
     async def settle(self) -> None:
         """Record the bad blocks that a pass or readers found. Raises DiskFull, StoreError."""

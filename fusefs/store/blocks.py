@@ -50,7 +50,8 @@ class BlockCounts:
 class Blocks:
     """The blocks in the segments of `directory`, by number.
 
-    `on_damage` hears of every read of a block that is bad; in the thread of the reader.
+    `on_damage` hears of every read of a block that is bad, in the thread of the reader; `on_heal`
+    of every such block whose content was written anew.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Blocks:
         self._bad: dict[int, tuple[int, int]] = {}  # where a block was read and is not
         self.counts = BlockCounts()
         self.on_damage: Callable[[int, Bad], None] = lambda number, bad: None
+        self.on_heal: Callable[[int], None] = lambda number: None
 
     # -- writing
 
@@ -129,6 +131,7 @@ class Blocks:
         new = block._replace(stored=len(payload), codec=codec, leaves=leaves)
         self.write_again(batch, number, new, payload)
         batch.delete(keys.corruption(number))
+        self.on_heal(number)
         self._count_written(data, payload)
 
     def _count_written(self, data: Buffer, payload: Buffer) -> None:

@@ -263,6 +263,8 @@ def test_a_damaged_block_elsewhere_is_not_taken_and_is_healed(
     assert sender.offer(0).missing[0] == (BLOCK_SIZE, 2 * BLOCK_SIZE)
     sender.send()
     sender.finish()
+    trio.run(fs.filesystem.scrubbing.settle)  # which hears of it when it has been healed
+    assert fs.filesystem.scrubbing.count() == 0
     fs.remount()
     assert fs.read(b"dir/file") == content
     assert fs.read(b"known") == content[: 3 * BLOCK_SIZE]
