@@ -46,6 +46,13 @@ COUNTERS = (
     Number("damaged_reads", "damaged_reads", "Reads of blocks that were bad."),
     Number("scrubbed", "scrubbed_blocks", "Blocks that were read just to verify them."),
     Number("scrubbed_bytes", "scrubbed_bytes", "What these take on the disk."),
+    Number("uploads.requests", "upload_requests", "Offers of senders that were answered."),
+    Number("uploads.already_present_bytes", "upload_already_present_bytes", "Offered, and there."),
+    Number("uploads.needed_bytes", "upload_needed_bytes", "Offered, and asked for."),
+    Number("uploads.received_bytes", "upload_received_bytes", "What was sent of these."),
+    Number("uploads.resumes", "upload_resumes", "Uploads that went on with what was there."),
+    Number("uploads.finished", "uploads_finished", "Uploads that came to their end."),
+    Number("uploads.aborted", "uploads_aborted", "Uploads that were given up."),
 )
 #: Of the record itself. They go up and down.
 GAUGES = (

@@ -83,7 +83,6 @@ class Service:
             "corruption_records": filesystem.scrubbing.count(),
             "metrics": self._metrics,
             **filesystem.purging.record(),
-            "uploads": filesystem.uploads.counts.record(),
             "collecting": self._collecting(),
             "scrub": filesystem.scrubbing.record(),
             **self.df(),
@@ -105,6 +104,7 @@ class Service:
             "damaged_reads": statistics.blocks.damaged_reads,
             "scrubbed": scrubbing.scrubbed_blocks,
             "scrubbed_bytes": scrubbing.scrubbed_bytes,
+            "uploads": asdict(self._filesystem.uploads.counts),
         }
 
     def df(self) -> Record:

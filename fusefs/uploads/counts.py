@@ -1,6 +1,6 @@
 """How much was asked, found, needed and received, since the mount."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass
@@ -16,6 +16,3 @@ class UploadCounts:
     resumes: int = 0
     finished: int = 0
     aborted: int = 0
-
-    def record(self) -> dict[str, int]:
-        return asdict(self)

@@ -35,7 +35,8 @@ def copied(*arguments: str | Path, verb: str = "cp") -> dict[str, Any]:
 
 def uploads(mounted: Mounted) -> dict[str, int]:
     """The daemon's counts."""
-    counts: dict[str, int] = json.loads(fusefs("status", "--json", mounted.mnt))["uploads"]
+    status = json.loads(fusefs("status", "--json", mounted.mnt))
+    counts: dict[str, int] = status["counters"]["uploads"]
     return counts
 
 
@@ -72,7 +73,7 @@ def wait_for_bytes(mounted: Mounted, count: int, running: Running) -> None:
     client = Client.connect(mounted.store)
     assert client is not None
     with client:
-        while client.status()["uploads"]["received_bytes"] < count:
+        while client.status()["counters"]["uploads"]["received_bytes"] < count:
             if running.process.poll() is not None:
                 return
 

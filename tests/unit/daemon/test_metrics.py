@@ -1,6 +1,7 @@
 """A script of requests with known numbers: `status` and Prometheus are told exactly these."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from fusefs.daemon.metrics import COUNTERS, GAUGES, render
 from fusefs.daemon.service import Service
 from fusefs.fuse.operations import Operations
 from fusefs.model.inode import ROOT_INO
+from fusefs.uploads.counts import UploadCounts
 from tests.unit.clocks import ManualClock
 from tests.unit.fuse.calls import context
 from tests.unit.inprocess import InProcess
@@ -95,6 +97,7 @@ def test_the_numbers_of_a_script_are_told_exactly(script: Script) -> None:
         "damaged_reads": 0,
         "scrubbed": 3,
         "scrubbed_bytes": 3 * MIB,
+        "uploads": asdict(UploadCounts()),
     }
     gauges = {
         "files": 1,
@@ -112,7 +115,9 @@ def test_the_numbers_of_a_script_are_told_exactly(script: Script) -> None:
     assert record["counters"] == counters
     assert {one.key: one.of(record) for one in GAUGES if one.key in gauges} == gauges
     shown = numbers(render(record))
-    assert {one.key: shown[f"fusefs_{one.name}_total"] for one in COUNTERS} == counters
+    told = {one.key: one.of(counters) for one in COUNTERS}
+    assert {one.key: shown[f"fusefs_{one.name}_total"] for one in COUNTERS} == told
+    assert {key.partition(".")[0] for key in told} == set(counters)
     names = {one.key: f"fusefs_{one.name}" for one in GAUGES}
     assert {key: shown[names[key]] for key in gauges} == gauges
     assert {one.key: shown[names[one.key]] for one in GAUGES} == {

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict
 from errno import EISDIR, ESTALE
 from pathlib import Path
 
@@ -554,7 +555,7 @@ def test_counts(fs: InProcess, content: bytes) -> None:
     sender.begin()
     sender.send()
     sender.finish()
-    assert fs.filesystem.uploads.counts.record() == {
+    assert asdict(fs.filesystem.uploads.counts) == {
         "requests": 2,
         "already_present_bytes": BLOCK_SIZE,
         "needed_bytes": SIZE - BLOCK_SIZE,
