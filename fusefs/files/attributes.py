@@ -3,7 +3,7 @@
     user.fusefs.state    complete, writing or partial; setting it to ``complete`` says that it is
     user.fusefs.offset   of a file that is not complete: how many bytes from its start are good
 
-A complete file does not list them, so that tools that copy attributes do not meet them.
+Only what was left half-written lists them, so that tools that copy attributes do not meet them.
 """
 
 from errno import EINVAL, ENODATA, EPERM
@@ -19,7 +19,8 @@ COMPLETE = b"complete"
 
 def listed(partials: Partials, ino: int) -> tuple[bytes, ...]:
     """Those that a listing of the file's attributes shows."""
-    return NAMES if ino in partials else ()
+    one = partials.get(ino)
+    return NAMES if one and not one.is_writing else ()
 
 
 def get(partials: Partials, inode: Inode, name: bytes) -> bytes:

@@ -27,7 +27,9 @@ ROUNDS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
 #: Appends to a file what it lacks of another, and says after each piece how long it is now.
 APPEND = """
-import os, sys
+import os, signal, sys
+for number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # whatever the test run was started with
 source, target = sys.argv[1:]
 file = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
 at = int(sys.stdin.readline())

@@ -52,8 +52,11 @@ def until(look: Callable[[], Answer], timeout_s: float = COMMAND_TIMEOUT_S) -> A
     return answer
 
 
-def fusefs_as(uid: int, *arguments: str | Path) -> Done:
-    """Run the program as another user, who must be let in to the store and the mountpoint."""
+def fusefs_as(uid: int, *arguments: str | Path, cwd: str | Path = "/") -> Done:
+    """Run the program as another user, who must be let in to the store and the mountpoint.
+
+    Into `cwd` that user need not be let.
+    """
     found = pkgutil.walk_packages(package.__path__, "fusefs.")
     modules = [one.name for one in found if not one.name.endswith("__main__")]
     return subprocess.run(
@@ -61,7 +64,7 @@ def fusefs_as(uid: int, *arguments: str | Path) -> Done:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd="/",
+        cwd=cwd,
         timeout=COMMAND_TIMEOUT_S,
     )
 

@@ -289,6 +289,7 @@ def test_attributes_tell_the_state(fs: InProcess) -> None:
     handle = create(fs, b"file")
     fs.pwrite(handle, 0, os.urandom(MIB))
     assert told(fs, b"file") == (b"writing", b"0")
+    assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == ()
     fs.crash()
     assert told(fs, b"file") == (b"partial", b"%d" % MIB)
     assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == attributes.NAMES
