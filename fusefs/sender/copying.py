@@ -32,7 +32,14 @@ from fusefs.model.extent import BLOCK_SIZE
 from fusefs.sender.asking import GONE, Daemon, daemon_at, inner_path
 from fusefs.sender.attributes import Attributes
 from fusefs.sender.outcome import Outcome
-from fusefs.sender.receivers import WINDOW_BLOCKS, Asked, Compared, Place, sync_directory
+from fusefs.sender.receivers import (
+    WINDOW_BLOCKS,
+    Asked,
+    Compared,
+    Place,
+    sync_directory,
+    write_all,
+)
 from fusefs.sender.source import KnownSource, OpenSource, ReadSource
 from fusefs.sender.staging import staged_name, token_of
 from fusefs.sender.transfer import Transfer
@@ -280,8 +287,7 @@ class Copying:
         descriptor = os.open(staged, flags, attributes.mode)
         try:
             attributes.put_early(descriptor)
-            if content:
-                os.write(descriptor, content)
+            write_all(descriptor, content, 0)
             attributes.put(descriptor)
         finally:
             os.close(descriptor)

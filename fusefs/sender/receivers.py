@@ -89,10 +89,7 @@ class _Staging:
 
     def write(self, offset: int, content: Buffer) -> None:
         """See `Receiver.write`."""
-        view = memoryview(content)
-        while view:
-            count = os.pwrite(self.descriptor, view, offset)
-            view, offset = view[count:], offset + count
+        write_all(self.descriptor, content, offset)
 
     def close(self) -> None:
         """See `Receiver.close`."""
@@ -195,6 +192,14 @@ class Compared(_Staging):
         self.close()
         os.rename(self.place.staged, self.place.path)
         sync_directory(self.place.directory)
+
+
+def write_all(descriptor: int, content: Buffer, offset: int) -> None:
+    """pwrite, until all of it is taken."""
+    view = memoryview(content)
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        view, offset = view[count:], offset + count
 
 
 def sync_directory(path: bytes) -> None:

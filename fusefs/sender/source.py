@@ -22,7 +22,7 @@ _THREADS = 2
 #: Windows that are read ahead of the one that is sent: memory for three of them is needed.
 _AHEAD = 1
 
-Buffer = bytearray | memoryview
+Buffer = bytes | bytearray | memoryview
 
 
 class Source(Protocol):

@@ -1,4 +1,4 @@
-"""A copy by cp is killed again and again, the tool or the daemon, and repeated until it is through.
+"""A copy is killed again and again, the tool or the daemon, and repeated until it is through.
 
 Whatever was stored before a kill is not stored again: all runs together store the file once, and
 for each kill at most one block that was not whole. FUSEFS_COPY_MIB, FUSEFS_KILL_ROUNDS and
@@ -8,11 +8,12 @@ FUSEFS_KILL_SEED make the file larger, the kills more, or others.
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Mounted, fusefs
+from tests.conftest import ROOT, Mounted, fusefs
 from tests.system.trashcan import until
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
@@ -42,27 +43,32 @@ def points(source: random.Random) -> list[int]:
 
 
 @pytest.mark.timeout(120 + (SIZE >> 20) * KILLS // 10)
+@pytest.mark.parametrize("tool", ["cp", "fusefs cp"])
 @pytest.mark.parametrize("victim", ["tool", "daemon"])
 def test_a_copy_that_is_killed_often_is_stored_once(
-    mounted: Mounted, tmp_path: Path, victim: str
+    mounted: Mounted, tmp_path: Path, victim: str, tool: str
 ) -> None:
     mounted.expected = ["a record is cut short", "without syncing it first"]
     source, target = tmp_path / "source", mounted.mnt / "target"
     write_source(source)
-    for point in points(random.Random(f"{SEED} {victim}")):
-        with subprocess.Popen(["cp", source, target], stderr=subprocess.DEVNULL) as copy:
+    program = ["cp"] if tool == "cp" else [sys.executable, "-m", "fusefs", "cp"]
+    command = [*program, str(source), str(target)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for point in points(random.Random(f"{SEED} {victim} {tool}")):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environ) as copy:
             until(lambda: log_bytes(mounted) >= point or copy.poll() is not None)  # noqa: B023
             if victim == "daemon":
                 mounted.kill()
             copy.kill()
         if victim == "daemon":
             mounted.mount()
-    subprocess.run(["cp", source, target], check=True)
+    subprocess.run(command, check=True, env=environ)
     assert os.getxattr(target, "user.fusefs.state") == b"complete"
     fusefs("status", mounted.mnt)
     stored = log_bytes(mounted)
-    print(f"{victim}: {KILLS} kills, seed {SEED}: {SIZE} bytes are stored in {stored}")
+    print(f"{tool}, {victim}: {KILLS} kills, seed {SEED}: {SIZE} bytes are stored in {stored}")
     assert stored <= SIZE * (1 + BOOKS) + (KILLS + 1) * MIB
     mounted.remount()
     subprocess.run(["cmp", source, target], check=True)
+    assert [path.name for path in mounted.mnt.iterdir()] == [target.name]
     fusefs("fsck", mounted.mnt)
