@@ -104,6 +104,9 @@ class Copying:
         into = os.path.isdir(target)
         if len(sources) > 1 and not into:
             raise UsageError(f"{os.fsdecode(target)} is not a directory: several go into one")
+        above = target if target.endswith(b"/") else os.path.dirname(target) or b"."
+        if not into and not os.path.isdir(above):
+            raise UsageError(f"{os.fsdecode(above)} is not a directory: make it first")
         try:
             with ThreadPoolExecutor(_THREADS) as threads:
                 self._run(threads, sources, target, into)

@@ -304,6 +304,15 @@ def test_a_store_that_is_not_mounted(store: Path, source: Path, tmp_path: Path) 
     shutil.rmtree(store)
 
 
+@pytest.mark.parametrize("target", ["none/file", "none/", "whole/file"])
+def test_a_target_in_no_directory(mounted: Mounted, source: Path, target: str) -> None:
+    (mounted.mnt / "whole").write_bytes(b"x")
+    done = run_fusefs("cp", source, f"{mounted.mnt}/{target}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{mounted.mnt}/{target.partition('/')[0]}" in done.stderr
+    assert "is not a directory: make it first" in done.stderr
+
+
 def test_put_and_get_want_a_fusefs(mounted: Mounted, source: Path, tmp_path: Path) -> None:
     assert run_fusefs("put", source, tmp_path / "other").returncode == 2
     assert run_fusefs("get", source, mounted.mnt / "other").returncode == 2
