@@ -93,11 +93,18 @@ class Index:
 
     def _begin(self) -> None:
         try:
-            self._transaction = self._environment.begin(write=not self._read_only)
+            self._transaction = self._begun()
         except lmdb.Error as error:
             raise _translate(error, self._path) from error
         self.get = _translated(self._transaction.get, self._path)
         self.lost = None
+
+    def _begun(self) -> Any:
+        while True:
+            try:
+                return self._environment.begin(write=not self._read_only)
+            except lmdb.MapResizedError:  # the writer was faster: map as much as there is now
+                self._environment.set_mapsize(0)
 
     def apply(self, rows: dict[bytes, bytes | None]) -> None:
         """Put and delete `rows`. Raises MapFull, after which the transaction is unusable."""

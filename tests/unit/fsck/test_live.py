@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -14,14 +15,16 @@ from fusefs.fsck import check as check_module
 from fusefs.fsck import view as view_module
 from fusefs.fsck.check import check
 from fusefs.fsck.segments import Blocks
+from fusefs.store.index import Index
 from tests.unit.fsck.sample import Sample
 
 Order = Callable[..., None]
 
 
-@pytest.fixture
-def writer(sample: Sample) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.unit.fsck.writer", str(sample.path)]
+@contextmanager
+def started(store: Path) -> Iterator[subprocess.Popen[str]]:
+    """The other process, that has `store` open."""
+    command = [sys.executable, "-m", "tests.unit.fsck.writer", str(store)]
     root = Path(fusefs.__file__).parents[1]
     with subprocess.Popen(
         command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -33,8 +36,18 @@ def writer(sample: Sample) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
+def writer(sample: Sample) -> Iterator[subprocess.Popen[str]]:
+    with started(sample.path) as process:
+        yield process
+
+
+@pytest.fixture
 def order(writer: subprocess.Popen[str]) -> Order:
-    """Has the other process do some acts, and returns when they are done."""
+    return orders(writer)
+
+
+def orders(writer: subprocess.Popen[str]) -> Order:
+    """What has the other process do some acts, and returns when they are done."""
 
     def send(*acts: str) -> None:
         assert writer.stdin is not None
@@ -127,3 +140,19 @@ def test_a_storm_of_writes(sample: Sample, order: Order) -> None:
         thread.join()
     assert [(report.problems, report.torn) for report in reports] == [((), "")] * 8
     assert reports[-1].blocks > reports[0].blocks
+
+
+@pytest.mark.parametrize(
+    ("module", "step"), [(Index, "_begin"), (view_module, "replay"), (Blocks, "check")]
+)
+def test_the_map_of_the_index_grows_meanwhile(
+    tmp_path: Path, before: Any, module: Any, step: str
+) -> None:
+    with started(tmp_path / "store") as process:
+        order = orders(process)
+        order("write", "checkpoint")
+        acts = iter(["grow"])
+        before(module, step, lambda: order(*acts))
+        report = check(tmp_path / "store", True)
+    assert (report.problems, report.torn) == ((), "")
+    assert next(acts, None) is None

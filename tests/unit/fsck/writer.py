@@ -1,17 +1,19 @@
 """A process that has a store open and writes, as a daemon does, at the word of a test.
 
 Run as ``python -m tests.unit.fsck.writer STORE``. Each line on stdin is an act below; each is
-answered by a line when it is done.
+answered by a line when it is done. A store that it makes has a small map of its index.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from fusefs.store import format
+from fusefs.store import format, index
 from fusefs.store.store import Store
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
+
+_SMALL_MAP = 128 << 10
 
 
 class Writer:
@@ -38,6 +40,14 @@ class Writer:
     def seal(self) -> None:
         self._fs.store.seal()
 
+    def grow(self) -> None:
+        """More than the map of the index had room for before."""
+        index = self._fs.store._index
+        before = index._environment.info()["map_size"]
+        while index._environment.info()["map_size"] < 4 * before:
+            self.write()
+            self.checkpoint()
+
     def half(self) -> None:
         """The first half of a batch."""
         batch = format.pack_batch(dict.fromkeys([b"z" + bytes(8)], None))
@@ -54,6 +64,7 @@ def _descriptor(store: Store) -> int:
 
 
 def main() -> None:
+    index._INITIAL_MAP = _SMALL_MAP
     writer = Writer(Path(sys.argv[1]))
     print("ready", flush=True)
     for line in sys.stdin:
