@@ -132,7 +132,7 @@ class PartialDesk:
         }
 
     def _record(self, inode: Inode, one: Partial, path: bytes) -> Record:
-        idle = self._sweeping.idle_s(one)
+        idle = self._sweeping.idle_s(inode, one)
         return {
             "path": _shown(path),
             "inode": inode.ino,

@@ -57,19 +57,29 @@ class Sweeping:
         self._trouble = ""
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
 
-    def idle_s(self, one: Partial) -> float | None:
-        """For how long nobody has written it; None while that is not known."""
+    def idle_s(self, inode: Inode, one: Partial) -> float | None:
+        """For how long nobody has written it, renamed it or taken it back from the trash; None
+        while that is not known.
+
+        By the clock of the trash, which cannot be set; what is no writing is dated by the wall
+        clock, so that one which was set forward forgets it.
+        """
         now = self._trash.steady.now_ns()
         if one.is_writing:
             return 0.0
-        return (now - one.stopped_ns) / _NANO if now and one.stopped_ns else None
+        if not now or not one.stopped_ns:
+            return None
+        changed = self._tree.store.clock.time_ns() - inode.ctime
+        return max(0, min(now - one.stopped_ns, changed)) / _NANO
 
     def old(self, age_s: float) -> Iterator[tuple[Inode, Partial]]:
         """The partials that have been idle for longer."""
         for ino, one in self._partials:
             inode = self._tree.inodes.find(ino)
-            idle = self.idle_s(one)
-            if inode is not None and inode.nlink and idle is not None and idle > age_s:
+            if inode is None or not inode.nlink:
+                continue
+            idle = self.idle_s(inode, one)
+            if idle is not None and idle > age_s:
                 yield inode, one
 
     def record(self) -> dict[str, int]:
