@@ -118,7 +118,7 @@ def busy_lookups(run: Run) -> None:
     names.mkdir()
     took_s: list[float] = []
     with run.timed() as stretch, _writing(run.path / "file", content) as is_writing:
-        while is_writing():
+        while not took_s or is_writing():
             begin = time.perf_counter()
             is_there = os.path.lexists(names / f"missing-{len(took_s)}")
             took_s.append(time.perf_counter() - begin)

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmark.rows import PAGE
 from benchmark.run import Run, Wrong
 
-#: The last of the rows that need the files under their first names, in order.
+#: Rows that look at the files under their first names, in order.
 _BEFORE_RENAME = ("stat-cold", "stat", "list-cold", "list")
 
 
