@@ -101,7 +101,8 @@ class Filesystem:
         return self.trash.steady.now_ns()
 
     def _is_held(self, ino: int) -> bool:
-        return self.files.is_open(ino) or self.is_referenced(ino)
+        held = self.files.is_open(ino) or self.files.partials.holds(ino)
+        return held or self.is_referenced(ino)
 
     def _tell(self, one: Entry) -> None:
         if one.state in (State.COMPLETE, State.ERROR):

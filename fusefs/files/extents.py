@@ -90,6 +90,28 @@ class Extents:
         inode.size = max(size, inode.stored_size)
         return len(old)
 
+    def move(self, act: Act, inode: Inode, to: Inode) -> None:
+        """Take up to some hundred extents from the end of a file and lay them at the same place
+        over a hole of another, that reaches as far and begins with it."""
+        rows = self._store.tail(
+            keys.extent(inode.ino, inode.stored_size),
+            keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
+        )  # fmt: skip
+        if not rows:
+            raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
+        start = keys.second(rows[-1][0])
+        act.change(inode, to)
+        for key, row in rows:
+            act.delete(key)
+            act.put(keys.extent(to.ino, keys.second(key)), row)
+            one = extent.unpack(keys.second(key), row)
+            if one.block != HOLE:
+                inode.blocks_bytes -= one.length
+                to.blocks_bytes += one.length
+        if start:
+            act.put(keys.extent(to.ino, 0), extent.pack(Extent(0, start, HOLE, 0)))
+        inode.stored_size = inode.size = start
+
     def _write(self, act: Act, inode: Inode, old: list[Extent], new: list[Extent]) -> None:
         before = {one.offset: one for one in old}
         after = {one.offset: one for one in new}

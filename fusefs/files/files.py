@@ -286,6 +286,8 @@ class Files:
         if not is_written:
             self.partials.cut(inode.ino, size)
         try:
+            if is_written and not size:
+                self.partials.set_aside(inode)
             while inode.stored_size > size:
                 with self._tree.act() as act:
                     if is_written:

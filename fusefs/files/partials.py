@@ -5,6 +5,10 @@ of it to the one that stores the last, when its writer closes it. A row that is 
 left by a daemon that died; that of a killed writer is kept when the kernel closes its files. Either
 is a partial until a writer closes it in good order or it is said to be complete.
 
+A copy that is repeated by a tool that begins anew, as cp does, empties the file first. What it held
+until then is kept by another inode until the file is complete: the blocks are still there when the
+tool comes to them, however slow it is.
+
 The offset of a partial is a promise, as in the resumable uploads of the IETF HTTP working group
 (draft-ietf-httpbis-resumable-upload): what lies before it is stored and did verify, so it need not
 be sent again. It ends at the first hole and at a multiple of the block size.
@@ -47,9 +51,10 @@ class Partials:
         self._tree = tree
         self._extents = extents
         self._rows: dict[int, Partial] = {}
+        self._formers: dict[int, int] = {}  # inode that keeps what a file held -> that file
         for key, row in tree.store.scan(keys.PARTIAL):
             try:
-                self._rows[keys.number(key)] = partial.unpack(row)
+                self._note(keys.number(key), partial.unpack(row))
             except msgspec.MsgspecError as error:
                 log.error("a half-written file is not known", key=key.hex(), error=str(error))
         self.date: Callable[[Act], int] = lambda act: 0
@@ -64,6 +69,19 @@ class Partials:
     def get(self, ino: int) -> Partial | None:
         return self._rows.get(ino)
 
+    def holds(self, ino: int) -> bool:
+        """Whether the inode, which has no name, keeps what a partial held."""
+        return ino in self._formers
+
+    def _note(self, ino: int, one: Partial | None) -> None:
+        before = self._rows.pop(ino, None)
+        if before is not None:
+            self._formers.pop(before.former, None)
+        if one is not None:
+            self._rows[ino] = one
+            if one.former:
+                self._formers[one.former] = ino
+
     # -- changes, inside an act
 
     def begin(self, act: Act, inode: Inode, *, size: int | None = None) -> None:
@@ -73,9 +91,10 @@ class Partials:
         if before is None or not kept:
             if before and before.is_writing and before.is_new and not before.offset:
                 return
-            now = self._tree.store.clock.time_ns()
-            upload = before.upload if before else None
-            self.put(act, inode.ino, Partial(now, is_new=not kept, upload=upload))
+            one = Partial(self._tree.store.clock.time_ns(), is_new=not kept)
+            if before is not None:
+                one = replace(one, upload=before.upload, former=before.former)
+            self.put(act, inode.ino, one)
         elif before.why or kept < before.offset:
             offset = min(before.offset, _floor(kept))
             changed = replace(before, offset=offset, why="", stopped_ns=0)
@@ -85,12 +104,12 @@ class Partials:
         """Note that the file is complete, or gone."""
         if ino in self._rows:
             act.delete(keys.partial(ino))
-            act.then(lambda: self._rows.pop(ino, None))
+            act.then(lambda: self._note(ino, None))
 
     def put(self, act: Act, ino: int, changed: Partial) -> None:
         """Note all of it anew."""
         act.put(keys.partial(ino), partial.pack(changed))
-        act.then(lambda: self._rows.__setitem__(ino, changed))
+        act.then(lambda: self._note(ino, changed))
 
     # -- acts
 
@@ -99,6 +118,24 @@ class Partials:
         one = self._rows[inode.ino]
         end = self._stored_end(inode, one)
         self._put_dated(inode.ino, replace(one, offset=_floor(end), why=why))
+
+    def set_aside(self, inode: Inode) -> None:
+        """Before a file is emptied: if it is a partial that nobody goes on with, keep what it
+        holds, unless more is kept already. Raises DiskFull, StoreError; it may be shorter then."""
+        one = self._rows.get(inode.ino)
+        if one is None or one.is_writing:
+            return
+        kept = self._tree.inodes.find(one.former) if one.former else None
+        if kept is not None and kept.stored_size >= inode.stored_size:
+            return
+        with self._tree.act() as act:
+            former = self._tree.make_orphan(act, inode)
+            self._extents.extend(act, former, inode.stored_size)
+            former.size = former.stored_size
+            self.put(act, inode.ino, replace(one, former=former.ino))
+        while inode.stored_size:
+            with self._tree.act() as act:
+                self._extents.move(act, inode, former)
 
     def complete(self, ino: int) -> None:
         """Say that the file is as it should be. Raises DiskFull, StoreError."""

@@ -25,7 +25,8 @@ class Partial(msgspec.Struct, array_like=True):
     there is nothing else in it; where it is false an older file was being changed.
     `offset`: every byte before it was stored and did verify; a multiple of the block size.
     `why`: what ended the writing before its time; empty while it goes on.
-    `is_damaged`: what lies behind the offset may hold a bad block.
+    `is_damaged`: what lies behind the offset may hold a bad block. `former`: the inode that keeps
+    what the file held before it was emptied and begun anew; 0 if none does.
     `stopped_ns`: when that was, by the clock of the trash; 0 while it goes on or was not dated yet.
     """
 
@@ -36,6 +37,7 @@ class Partial(msgspec.Struct, array_like=True):
     stopped_ns: int = 0
     upload: Upload | None = None
     is_damaged: bool = False
+    former: int = 0
 
     @property
     def is_writing(self) -> bool:

@@ -245,6 +245,16 @@ class Tree:
             if inode.is_dir:
                 act.delete(keys.directory(inode.ino))
 
+    def make_orphan(self, act: Act, like: Inode) -> Inode:
+        """A file without a name, for whoever holds it; the reaper frees it afterwards."""
+        self.store.counters.ino += 1
+        now = self.store.clock.time_ns()
+        made = Inode(self.store.counters.ino, like.mode, like.uid, like.gid, now, nlink=0)
+        act.change(made)
+        self.free_if_unnamed(act, made)
+        act.then(lambda: self.inodes.add(made))
+        return made
+
     def orphans(self, after: int = 0, limit: int = 1000) -> list[int]:
         """Inodes that wait for the reaper, in order: up to `limit`, behind the inode `after`."""
         rows = self.store.scan(keys.orphan(after + 1), keys.ORPHAN)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from fusefs.base import failpoints
 from fusefs.config.options import MountOptions
-from fusefs.errors import Refused
+from fusefs.errors import DiskFull, Refused
 from fusefs.files import attributes, partials
+from fusefs.fsck.check import check
 from fusefs.model.partial import Partial, Upload
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
@@ -268,6 +270,129 @@ def test_a_partial_that_is_removed_stays_one_in_the_trash_and_goes_with_it(fs: I
     assert ino not in fs.files.partials
     fs.crash()
     assert ino not in fs.files.partials
+
+
+# -- what a partial held before it is begun anew
+
+
+def begin_anew(fs: InProcess, path: bytes) -> int:
+    """As open(2) with O_TRUNC does."""
+    handle = fs.opened(path)
+    fs.files.truncate(fs.at(path), 0, keeps=SET_ID)
+    return handle
+
+
+def assert_sound(fs: InProcess) -> None:
+    """fsck finds nothing."""
+    fs.close()
+    assert check(fs.path, True).problems == ()
+    fs.open()
+
+
+def reap(fs: InProcess) -> None:
+    while fs.reap():
+        pass
+
+
+def test_what_it_held_is_found_again_however_late(fs: InProcess) -> None:
+    """The collector is at work between the two copies, and after a crash."""
+    content = os.urandom(4 * MIB)
+    handle = create(fs, b"file")
+    fs.pwrite(handle, 0, content[: 3 * MIB])
+    fs.crash()
+    handle = begin_anew(fs, b"file")
+    assert fs.at(b"file").size == 0
+    reap(fs)
+    fs.collect()
+    fs.crash()
+    handle = begin_anew(fs, b"file")
+    reap(fs)
+    fs.collect()
+    before = fs.store.statistics().blocks.written
+    fs.pwrite(handle, 0, content)
+    close(fs, handle)
+    assert fs.store.statistics().blocks.written - before == 1
+    assert fs.read(b"file") == content
+    reap(fs)
+    assert fs.store.totals.inodes == 3, "the two roots and the file"
+    assert_sound(fs)
+
+
+def test_the_longest_of_several_is_kept(fs: InProcess) -> None:
+    content = os.urandom(4 * MIB)
+    for size in (2 * MIB, MIB, 3 * MIB, MIB):
+        handle = begin_anew(fs, b"file") if fs.names() else create(fs, b"file")
+        fs.pwrite(handle, 0, content[:size])
+        fs.crash()
+    handle = begin_anew(fs, b"file")
+    reap(fs)
+    fs.collect()
+    assert fs.store.totals.stored_bytes == 3 * MIB
+    assert fs.store.totals.inodes == 4
+    close(fs, handle)
+    reap(fs)
+    assert fs.store.totals.stored_bytes == 0
+
+
+def test_a_file_of_many_extents_is_kept_in_steps(
+    fs: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusefs.files.extents._STEP", 3)
+    content = os.urandom(40 * 5000)
+    handle = create(fs, b"file")
+    for at in range(0, len(content), 5000):
+        if at != 35_000:  # a hole
+            fs.pwrite(handle, at, content[at : at + 5000])
+            fs.files.flush(fs.files.handle(handle).file)
+    fs.crash()
+    begin_anew(fs, b"file")
+    reap(fs)
+    assert_sound(fs)
+    assert fs.store.totals.stored_bytes == len(content) - 5000
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_no_room_to_keep_it(fs: InProcess, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr("fusefs.files.extents._STEP", 3)
+    handle = create(fs, b"file")
+    for at in range(0, 60_000, 5000):
+        fs.pwrite(handle, at, os.urandom(5000))
+        fs.files.flush(fs.files.handle(handle).file)
+    fs.crash()
+    failpoints.arm(f"log.append={number}:ENOSPC")
+    try:
+        with pytest.raises(DiskFull):
+            begin_anew(fs, b"file")
+        assert failpoints.hits()["log.append"] == number
+    finally:
+        failpoints.disarm()
+    fs.crash()
+    assert_sound(fs)
+    close(fs, begin_anew(fs, b"file"))
+    reap(fs)
+    assert fs.store.totals.stored_bytes == 0
+    assert_sound(fs)
+
+
+def test_a_writer_that_empties_its_own_file_keeps_nothing(fs: InProcess) -> None:
+    handle = create(fs, b"file")
+    fs.pwrite(handle, 0, os.urandom(2 * MIB))
+    fs.files.truncate(fs.at(b"file"), 0, keeps=SET_ID)
+    assert fs.store.totals.stored_bytes == 0
+
+
+def test_it_goes_with_the_partial(fs: InProcess) -> None:
+    handle = create(fs, b"file")
+    fs.pwrite(handle, 0, os.urandom(2 * MIB))
+    fs.crash()
+    begin_anew(fs, b"file")
+    fs.crash()
+    fs.unlink(b"file")
+    assert fs.store.totals.stored_bytes == 2 * MIB
+    fs.unlink(fs.trash.path_in_trash(fs.pending()[0]))
+    reap(fs)
+    assert fs.store.totals.stored_bytes == 0
+    assert_sound(fs)
 
 
 # -- extended attributes
