@@ -243,8 +243,7 @@ class Index:
 
     def book(self, name: str) -> bytes | None:
         """A row of the meta table as of the last checkpoint."""
-        value: bytes | None = self._transaction.get(keys.META + name.encode())
-        return value
+        return self.get(keys.META + name.encode())
 
     def copy(self, path: Path) -> None:
         """Write the last checkpoint, compacted and with its sum (store.snapshot), to a new file.
