@@ -1,6 +1,7 @@
 """What the kernel tells of other processes, in /proc (see proc(5))."""
 
 import os
+import signal
 from contextlib import suppress
 
 #: Which field of /proc/PID/stat, after the name in parentheses, is the exit code.
@@ -16,6 +17,14 @@ def name_of(pid: int) -> bytes:
             return file.read().rstrip(b"\n")
     except OSError:
         return b""
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM, or a number for the many that have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Deaths:

@@ -8,11 +8,10 @@ import os
 import time
 from collections.abc import Callable
 from errno import EBADF, EFBIG, EPERM, ESTALE
-from signal import Signals
 
 import trio
 
-from fusefs.base.process import Deaths, name_of
+from fusefs.base.process import Deaths, name_of, signal_name
 from fusefs.errors import FusefsError, Refused, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.files.partials import Partials
@@ -115,7 +114,7 @@ class Files:
         elif signal := self.deaths.killed_by(handle.pid):
             self.flush(file)
             name = os.fsdecode(name_of(handle.pid))
-            self._stop(file, f"{name} was killed by {Signals(signal).name}")
+            self._stop(file, f"{name} was killed by {signal_name(signal)}")
         else:
             self.flush(file, completes=not (one and one.upload))
 

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from fusefs.errors import FusefsError, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.model import keys, partial
-from fusefs.model.extent import BLOCK_SIZE, Extent
+from fusefs.model.extent import BLOCK_SIZE, DAMAGED, Extent
 from fusefs.model.inode import Inode
 from fusefs.model.partial import Partial
 from fusefs.store.reading import ColdBlock
@@ -242,8 +242,12 @@ class Partials:
         return 0
 
     def _pieces(self, inode: Inode, start: int, end: int) -> list[tuple[Extent, ColdBlock | None]]:
+        try:
+            extents = self._extents.covering(inode.ino, start, end)
+        except StoreDamaged:
+            return [(Extent(start, end - start, DAMAGED, 0), None)]
         found = []
-        for one in self._extents.covering(inode.ino, start, end):
+        for one in extents:
             try:
                 block = self._tree.store.blocks.locate(one.block) if one.has_block else None
             except FusefsError:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from fusefs.base.process import Deaths, name_of
+from fusefs.base.process import Deaths, name_of, signal_name
 
 
 def ended(number: int | None) -> int:
@@ -34,6 +34,10 @@ def test_how_it_ends(number: int | None) -> None:
     assert deaths.killed_by(child) == 0, "gone"
     assert deaths.killed_by(child) == 0
     assert deaths.killed_by(os.getpid()) == 0
+
+
+def test_names_of_signals() -> None:
+    assert [signal_name(number) for number in (9, 15, 40)] == ["SIGKILL", "SIGTERM", "signal 40"]
 
 
 def test_names() -> None:

@@ -71,6 +71,16 @@ def test_a_promise_of_more_than_there_is(store: Path) -> None:
     assert one.offset == 3 * MIB
 
 
+def test_a_mount_believes_no_promise_of_more(store: Path) -> None:
+    ino = change(store, promise(7 * MIB))
+    fs = InProcess(store, ManualClock())
+    one = fs.files.partials.get(ino)
+    fs.close()
+    assert one is not None
+    assert one.offset <= 3 * MIB
+    assert found(store) == []
+
+
 def test_what_is_no_file_is_not_half_written(store: Path) -> None:
     change(store, lambda _: (keys.partial(NOBODY), pack(Partial(1, True, 0, "killed", 1))))
     assert found(store) == [("partial", f"inode {NOBODY}", "is half-written, but is no file")]
