@@ -19,7 +19,7 @@ from fusefs.daemon.pace import Pace
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
 from fusefs.daemon.sweeping import Sweeping
-from fusefs.errors import DiskFull, FusefsError
+from fusefs.errors import DiskFull, FusefsError, StoreDamaged
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.files.reaper import Reaper
 from fusefs.model.corruption import Corruption
@@ -164,8 +164,8 @@ class Filesystem:
             filesystem.files.partials.settle(is_read_only=options.read_only)
             if not options.read_only:
                 filesystem.uploads.settle()
-        except DiskFull as error:
-            log.warning("half-written files wait for space to be noted", error=str(error))
+        except (DiskFull, StoreDamaged) as error:  # no reason not to mount
+            log.warning("half-written files could not be looked at", error=str(error))
         for _ in islice(filesystem._refill, _REFILLED_AT_ONCE):
             pass
         store.forget_old_index()
