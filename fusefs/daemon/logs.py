@@ -66,6 +66,9 @@ def _install(handler: logging.Handler, formatter: logging.Formatter, debug: bool
     # A full disk under daemon.log must not turn each log line into a traceback.
     logging.raiseExceptions = False
     root = logging.getLogger()
+    for before in root.handlers:
+        if isinstance(before, RotatingFileHandler):  # of another store that this process had open
+            before.close()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     structlog.configure(
