@@ -79,3 +79,15 @@ def test_a_stderr_that_is_not_the_journal_gets_none(monkeypatch: pytest.MonkeyPa
     logs.log_to_stderr({"JOURNAL_STREAM": "1:2"})
     structlog.get_logger("a").info("x")
     assert sys.stderr.getvalue().endswith(" INFO a: x\n")  # type: ignore[attr-defined]
+
+
+def test_the_log_of_a_store_is_closed_when_another_takes_its_place(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    logs.log_to_file(tmp_path / "one")
+    logging.getLogger("fusefs.x").warning("a line")
+    (first,) = logging.getLogger().handlers
+    assert isinstance(first, logging.FileHandler)
+    assert first.stream is not None
+    logs.log_to_file(tmp_path / "two")
+    assert first.stream is None
