@@ -19,11 +19,19 @@ from fusefs.daemon.pace import Pace
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
 from fusefs.daemon.sweeping import Sweeping
-from fusefs.errors import DiskFull, FusefsError, StoreDamaged
+from fusefs.errors import (
+    DiskFull,
+    FusefsError,
+    NoSuchPath,
+    Refused,
+    StoreDamaged,
+    StoreReadOnly,
+)
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.files.reaper import Reaper
 from fusefs.model.corruption import Corruption
 from fusefs.model.entry import Entry, State
+from fusefs.model.inode import Inode
 from fusefs.model.job import Job
 from fusefs.model.scrub import Pass
 from fusefs.store import format
@@ -173,6 +181,19 @@ class Filesystem:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
             filesystem.events.publish("recovered", records=replay.batches)
         return filesystem
+
+    def resolve(self, path: bytes) -> Inode:
+        """What lies at `path`, from the root of the filesystem. Raises NoSuchPath."""
+        try:
+            return self.tree.resolve(path)
+        except Refused as refusal:
+            shown = path.decode(errors="backslashreplace").strip("/")
+            raise NoSuchPath(f"/{shown} does not exist in this store") from refusal
+
+    def check_writable(self) -> None:
+        """Raises StoreReadOnly."""
+        if self.options.read_only:
+            raise StoreReadOnly("the store is mounted read-only: mount it without -o ro")
 
     async def flush(self) -> None:
         """Make everything written so far durable."""

@@ -13,10 +13,7 @@ from fusefs.daemon.verbs import Verb
 from fusefs.daemon.wire import describe_error
 from fusefs.errors import (
     FusefsError,
-    NoSuchPath,
     NotPermitted,
-    Refused,
-    StoreReadOnly,
     WrongState,
 )
 from fusefs.model.inode import Inode
@@ -91,7 +88,7 @@ class PartialDesk:
 
     async def complete(self, arguments: PathsArguments, uid: int) -> Record:
         """Say that files are as they should be. Failures are items of the answer."""
-        self._check_writable()
+        self._filesystem.check_writable()
         done, failed = [], []
         for path in arguments.paths:
             try:
@@ -117,7 +114,7 @@ class PartialDesk:
     async def sweep(self, arguments: SweepArguments, uid: int) -> Record:
         """Move old ones to the trash."""
         if not arguments.dry_run:
-            self._check_writable()
+            self._filesystem.check_writable()
         swept = await self._sweeping.sweep(arguments.older_than_s, uid, dry_run=arguments.dry_run)
         await self._filesystem.flush()
         return {
@@ -148,17 +145,10 @@ class PartialDesk:
         }
 
     def _resolve(self, path: bytes) -> Inode:
-        try:
-            inode = self._tree.resolve(path)
-        except Refused as refusal:
-            raise NoSuchPath(f"{_shown(path)} does not exist in this store") from refusal
+        inode = self._filesystem.resolve(path)
         if not inode.is_file:
             raise WrongState(f"{_shown(path)} is no file, and so never half-written")
         return inode
-
-    def _check_writable(self) -> None:
-        if self._filesystem.options.read_only:
-            raise StoreReadOnly("the store is mounted read-only: mount it without -o ro")
 
     VERBS: ClassVar[Mapping[str, Verb]] = {
         "partial_list": Verb(ListArguments, listing),

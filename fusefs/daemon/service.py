@@ -19,7 +19,7 @@ from fusefs.daemon.scrub_desk import ScrubDesk
 from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.daemon.upload_desk import UploadDesk
 from fusefs.daemon.verbs import Desk
-from fusefs.errors import NoSuchPath, Refused, StoreReadOnly
+from fusefs.errors import StoreReadOnly
 from fusefs.model import keys
 from fusefs.model.block import ZSTD, Block
 from fusefs.model.extent import DAMAGED, HOLE
@@ -144,11 +144,7 @@ class Service:
         Raises NoSuchPath.
         """
         tree = self._filesystem.tree
-        try:
-            inode = tree.resolve(path)
-        except Refused as refusal:
-            shown = path.decode(errors="backslashreplace")
-            raise NoSuchPath(f"/{shown.strip('/')} does not exist in this store") from refusal
+        inode = self._filesystem.resolve(path)
         extents = []
         if inode.is_file and inode.stored_size:
             found = self._filesystem.files.extents.covering(inode.ino, 0, inode.stored_size)

@@ -20,10 +20,7 @@ from fusefs.daemon.wire import describe_error
 from fusefs.errors import (
     BadPolicy,
     NoSuchEntry,
-    NoSuchPath,
     NotPermitted,
-    Refused,
-    StoreReadOnly,
 )
 from fusefs.model.entry import Entry, State
 from fusefs.model.inode import IN_TRASH, ROOT_INO, Inode
@@ -133,7 +130,7 @@ class TrashDesk:
         Failures are items of the answer: nothing stops the rest.
         """
         filesystem = self._filesystem
-        self._check_writable()
+        self._filesystem.check_writable()
         gid = self._tree.inode(ROOT_INO).gid
         restorer = Restorer(self._tree, self._trash, Caller(uid, gid, os.getpid()))
         targets = list(arguments.targets)
@@ -164,7 +161,7 @@ class TrashDesk:
 
     async def purge(self, arguments: PurgeArguments, uid: int) -> Record:
         """Ask for purges; returns at once, with their jobs, and what cannot be purged and why."""
-        self._check_writable()
+        self._filesystem.check_writable()
         requests = self._requests
         items: list[Record] = []
         if arguments.numbers:
@@ -190,9 +187,9 @@ class TrashDesk:
 
         Raises NoSuchPath, BadPolicy, NotPermitted, DiskFull, StoreError.
         """
-        inode = self._resolve(arguments.path)
+        inode = self._filesystem.resolve(arguments.path)
         if arguments.changes or arguments.is_clear:
-            self._check_writable()
+            self._filesystem.check_writable()
             if uid not in (0, inode.uid):
                 raise NotPermitted("only its owner and root may change what holds for it")
             if inode.ino == ROOT_INO:
@@ -206,7 +203,7 @@ class TrashDesk:
         above = self._tree.inode(inode.parent or ROOT_INO)
         keeping = retention.at(inode, above) if inode.is_dir else None
         if keeping is None:
-            parent = self._resolve(arguments.path.strip(b"/").rpartition(b"/")[0])
+            parent = self._filesystem.resolve(arguments.path.strip(b"/").rpartition(b"/")[0])
             keeping = retention.at(inode, parent)
         source = self._tree.inodes.find(keeping.source) if keeping.source else None
         return {
@@ -242,17 +239,6 @@ class TrashDesk:
             self._tree.xattrs.remove(inode.ino, ATTRIBUTE)
         for _, text in arguments.changes:
             self._tree.xattrs.set(inode.ino, ATTRIBUTE, text.encode())
-
-    def _resolve(self, path: bytes) -> Inode:
-        try:
-            return self._tree.resolve(path)
-        except Refused as refusal:
-            shown = path.decode(errors="backslashreplace").strip("/")
-            raise NoSuchPath(f"/{shown} does not exist in this store") from refusal
-
-    def _check_writable(self) -> None:
-        if self._filesystem.options.read_only:
-            raise StoreReadOnly("the store is mounted read-only: mount it without -o ro")
 
     VERBS: ClassVar[Mapping[str, Verb]] = {
         "trash_list": Verb(ListArguments, listing),

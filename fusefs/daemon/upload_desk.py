@@ -13,7 +13,6 @@ import trio
 
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.verbs import Verb
-from fusefs.errors import StoreReadOnly
 from fusefs.model.inode import ROOT_INO
 from fusefs.model.partial import Upload
 from fusefs.tree.removal import Caller
@@ -79,7 +78,7 @@ class UploadDesk:
 
     async def begin(self, arguments: BeginArguments, uid: int) -> Record:
         """Announce an upload, or join it."""
-        self._check_writable()
+        self._filesystem.check_writable()
         declared = Upload(
             arguments.token, arguments.size, arguments.name, mtime_ns=arguments.mtime_ns
         )
@@ -103,7 +102,7 @@ class UploadDesk:
 
     async def finish(self, arguments: FinishArguments, uid: int) -> Record:
         """Give the file its name."""
-        self._check_writable()
+        self._filesystem.check_writable()
         gid = self._filesystem.tree.inode(ROOT_INO).gid
         caller = Caller(uid, gid, arguments.pid or os.getpid())
         done = await self._uploads.finish(arguments.id, arguments.token, arguments.root, caller)
@@ -117,7 +116,7 @@ class UploadDesk:
 
     async def abort(self, arguments: UploadArguments, _uid: int) -> Record:
         """Give an upload up, with what has come of it."""
-        self._check_writable()
+        self._filesystem.check_writable()
         await self._forget(self._uploads.abort(arguments.id, arguments.token))
         return {}
 
@@ -130,10 +129,6 @@ class UploadDesk:
         """The kernel knows nothing of the new name yet; who asks afterwards has to see it."""
         names = [(done.parent, done.staged), (done.parent, done.name)]
         await trio.to_thread.run_sync(self._filesystem.forget_file, names, done.ino)
-
-    def _check_writable(self) -> None:
-        if self._filesystem.options.read_only:
-            raise StoreReadOnly("the store is mounted read-only: mount it without -o ro")
 
     VERBS: ClassVar[Mapping[str, Verb]] = {
         "upload_begin": Verb(BeginArguments, begin),

@@ -75,14 +75,7 @@ class Extents:
     def cut(self, act: Act, inode: Inode, size: int) -> int:
         """Take up to some hundred extents from the end of a file that is longer than `size`, none
         of which `act` has changed; returns how many."""
-        rows = self._store.tail(
-            keys.extent(inode.ino, inode.stored_size),
-            keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
-        )  # fmt: skip
-        old = [extent.unpack(keys.second(key), row) for key, row in reversed(rows)]
-        old = [one for one in old if one.end > size]
-        if not old:
-            raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
+        old = self._last(inode, size)
         kept = [old[0].part(0, size)] if old[0].offset < size else []
         act.change(inode)
         self._write(act, inode, old, kept)
@@ -93,24 +86,30 @@ class Extents:
     def move(self, act: Act, inode: Inode, to: Inode) -> None:
         """Take up to some hundred extents from the end of a file and lay them at the same place
         over a hole of another, that reaches as far and begins with it."""
-        rows = self._store.tail(
-            keys.extent(inode.ino, inode.stored_size),
-            keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
-        )  # fmt: skip
-        if not rows:
-            raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
-        start = keys.second(rows[-1][0])
+        old = self._last(inode, 0)
+        start = old[0].offset
         act.change(inode, to)
-        for key, row in rows:
-            act.delete(key)
-            act.put(keys.extent(to.ino, keys.second(key)), row)
-            one = extent.unpack(keys.second(key), row)
+        for one in old:
+            act.delete(keys.extent(inode.ino, one.offset))
+            act.put(keys.extent(to.ino, one.offset), extent.pack(one))
             if one.block != HOLE:
                 inode.blocks_bytes -= one.length
                 to.blocks_bytes += one.length
         if start:
             act.put(keys.extent(to.ino, 0), extent.pack(Extent(0, start, HOLE, 0)))
         inode.stored_size = inode.size = start
+
+    def _last(self, inode: Inode, size: int) -> list[Extent]:
+        """Up to `_STEP` extents from the end of a file, in order, that reach beyond `size`."""
+        rows = self._store.tail(
+            keys.extent(inode.ino, inode.stored_size),
+            keys.EXTENT + inode.ino.to_bytes(8, "big"), _STEP,
+        )  # fmt: skip
+        found = [extent.unpack(keys.second(key), row) for key, row in reversed(rows)]
+        found = [one for one in found if one.end > size]
+        if not found:
+            raise StoreDamaged(f"inode {inode.ino} has no extents at its end: run fusefs fsck")
+        return found
 
     def _write(self, act: Act, inode: Inode, old: list[Extent], new: list[Extent]) -> None:
         before = {one.offset: one for one in old}
