@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusefs.cli import output
-from fusefs.cli.arguments import Json, Target
+from fusefs.cli.arguments import Json, Target, seconds
 
 if TYPE_CHECKING:
     import fusefs.daemon.target as targets
@@ -53,7 +53,7 @@ def list_partials(
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
 
-    idle_s = 0.0 if older_than is None else _seconds(older_than)
+    idle_s = 0.0 if older_than is None else seconds(older_than)
     with reach(resolve(target).store) as surface:
         found = surface.ask("partial_list", idle_s=idle_s)
     if as_json:
@@ -131,7 +131,7 @@ def sweep(
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
 
-    age_s = _seconds(older_than)
+    age_s = seconds(older_than)
     with reach(resolve(target).store) as surface:
         answer = surface.ask("partial_sweep", older_than_s=age_s, dry_run=dry_run)
     if as_json:
@@ -154,21 +154,11 @@ def _row(one: Record) -> tuple[str, ...]:
     )
 
 
-def _whole(seconds: float) -> str:
+def _whole(idle_s: float) -> str:
     from fusefs.base.units import show_duration
 
-    unit = next((unit for unit in (86400, 3600, 60) if seconds >= unit), 1)
-    return show_duration(seconds // unit * unit)
-
-
-def _seconds(text: str) -> float:
-    from fusefs.base.units import parse_duration
-    from fusefs.errors import UsageError
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    unit = next((unit for unit in (86400, 3600, 60) if idle_s >= unit), 1)
+    return show_duration(idle_s // unit * unit)
 
 
 def _places(arguments: list[str]) -> "tuple[targets.Target, list[bytes]]":

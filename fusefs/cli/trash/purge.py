@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusefs.cli import output
-from fusefs.cli.arguments import Json, Target
+from fusefs.cli.arguments import Json, Target, seconds
 from fusefs.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def purge(
       fusefs trash purge ~/mnt 17 18
       fusefs trash purge ~/mnt --older-than 3d
     """
-    from fusefs.base.units import parse_duration
     from fusefs.cli.trash.wanted import numbers, split
     from fusefs.daemon.surface import reach
     from fusefs.errors import UsageError
@@ -60,10 +59,7 @@ def purge(
     selects = older_than is not None or owner is not None
     if bool(ids) == selects:
         raise UsageError("give IDs, or --older-than or --owner; to purge all: fusefs trash empty")
-    try:
-        older_than_s = parse_duration(older_than) if older_than is not None else None
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    older_than_s = seconds(older_than) if older_than is not None else None
     with reach(place.store) as surface:
         if ids:
             asked = [
