@@ -7,7 +7,6 @@ from contextlib import suppress
 #: Which field of /proc/PID/stat, after the name in parentheses, is the exit code.
 _EXIT_CODE = 52 - 3
 _SIGNAL = 0x7F
-_STAT_SIZE = 1024
 
 
 def name_of(pid: int) -> bytes:
@@ -29,7 +28,11 @@ def signal_name(number: int) -> str:
 
 class Deaths:
     """Looks whether processes are just ending; keeps the file of the last one open, which is asked
-    for again and again while it closes many files."""
+    for again and again while it closes many files.
+
+    That file is statm: a process that ends gives up its memory before it closes its files, and to
+    learn that it has some costs a fifth of what the whole of stat does.
+    """
 
     def __init__(self) -> None:
         self._pid = 0
@@ -41,11 +44,11 @@ class Deaths:
         if pid != self._pid:
             self._open(pid)
         try:
-            fields = os.pread(self._file, _STAT_SIZE, 0).rpartition(b")")[2].split()
+            has_memory = os.pread(self._file, 2, 0) != b"0 "
         except OSError:  # gone, or never there; the next one may have the same number
             self._open(0)
             return 0
-        return int(fields[_EXIT_CODE]) & _SIGNAL if len(fields) > _EXIT_CODE else 0
+        return 0 if has_memory else _ended_by(pid)
 
     def _open(self, pid: int) -> None:
         if self._file >= 0:
@@ -53,4 +56,13 @@ class Deaths:
         self._pid, self._file = pid, -1
         if pid:
             with suppress(OSError):
-                self._file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+                self._file = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _ended_by(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[_EXIT_CODE]) & _SIGNAL if len(fields) > _EXIT_CODE else 0

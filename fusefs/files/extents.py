@@ -4,8 +4,6 @@ Extents cover [0, stored size) exactly; see model.extent. Each extent holds one 
 block.
 """
 
-from collections import Counter
-
 from fusefs.errors import StoreDamaged
 from fusefs.model import extent, keys
 from fusefs.model.extent import HOLE, Extent
@@ -113,19 +111,18 @@ class Extents:
 
     def _write(self, act: Act, inode: Inode, old: list[Extent], new: list[Extent]) -> None:
         before = {one.offset: one for one in old}
-        after = {one.offset: one for one in new}
-        for offset in before.keys() - after.keys():
+        for one in new:
+            if before.pop(one.offset, None) != one:
+                act.put(keys.extent(inode.ino, one.offset), extent.pack(one))
+        for offset in before:
             act.delete(keys.extent(inode.ino, offset))
-        for offset, one in after.items():
-            if before.get(offset) != one:
-                act.put(keys.extent(inode.ino, offset), extent.pack(one))
-        references: Counter[int] = Counter()
+        references: dict[int, int] = {}
         for several, sign in ((new, 1), (old, -1)):
             for one in several:
                 if one.block != HOLE:
                     inode.blocks_bytes += sign * one.length
                 if one.has_block:
-                    references[one.block] += sign
+                    references[one.block] = references.get(one.block, 0) + sign
         for number, change in references.items():
             if change:
                 self._store.blocks.change_refs(act, number, change)

@@ -13,6 +13,8 @@ LEAF_SIZE = 64 << 10
 LEAF_HASH_SIZE = 8
 
 _ROW = Struct("<QIIIB32sI")
+#: Of a row: segment, stored, length, refs.
+_SUMMED = Struct("<Q4xII33xI")
 
 
 class Block(NamedTuple):
@@ -42,6 +44,20 @@ class Block(NamedTuple):
 
     def with_refs(self, refs: int) -> "Block":
         return self._replace(refs=refs)
+
+
+class Summed(NamedTuple):
+    """What the totals of a store count of a block; names as in `Block`."""
+
+    segment: int
+    stored: int
+    length: int
+    refs: int
+
+
+def summed(row: bytes) -> Summed:
+    """Raises struct.error on a row that is not one."""
+    return Summed._make(_SUMMED.unpack_from(row))
 
 
 def leaf_hashes(content: bytes | bytearray | memoryview) -> bytes:

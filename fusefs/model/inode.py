@@ -6,6 +6,7 @@ counts is the packed row in the index.
 
 import stat
 from struct import Struct
+from typing import NamedTuple
 
 #: The root of the mounted tree; FUSE fixes the number.
 ROOT_INO = 1
@@ -23,6 +24,27 @@ TIME_LIMIT_NS = (1 << 63) - 1
 _VERSION = 1
 _ROW = Struct("<BIIIIQQQqqqqIIQ")
 ROW_SIZE = _ROW.size
+#: Of a row: version, mode, nlink, blocks_bytes, flags, trash_names.
+_SUMMED = Struct("<BI8xI16xQ32xII8x")
+
+
+class Summed(NamedTuple):
+    """What the totals of a store count of an inode; it stays the same in most changes of a row."""
+
+    version: int
+    mode: int
+    nlink: int
+    blocks_bytes: int
+    flags: int
+    trash_names: int
+
+
+def summed(row: bytes) -> Summed:
+    """Raises struct.error or ValueError on a row that is not one."""
+    found = Summed._make(_SUMMED.unpack(row))
+    if found.version != _VERSION:
+        raise ValueError(f"inode row version {found.version}")
+    return found
 
 
 class Inode:

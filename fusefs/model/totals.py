@@ -3,14 +3,17 @@
 So the space a store takes can be told at any time without reading the index.
 """
 
+import stat
 import struct
-from contextlib import suppress
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from fusefs.model import keys
-from fusefs.model.block import Block
-from fusefs.model.inode import IN_TRASH, Inode
+from fusefs.model import block, inode, keys
+from fusefs.model.inode import IN_TRASH
+
+_TYPE = 0o170000
 
 
 class Totals(msgspec.Struct):
@@ -38,37 +41,55 @@ class Totals(msgspec.Struct):
 
         A row that does not decode counts nothing: whoever needs it says that it is damaged.
         """
-        count = _COUNTED[key[:1]]
-        for row, sign in ((old, -1), (new, 1)):
-            if row is not None:
-                with suppress(struct.error, ValueError):
-                    count(self, row, sign)
+        summed, count = _COUNTED[key[:1]]
+        was, now = _decoded(summed, old), _decoded(summed, new)
+        if was != now:
+            if was is not None:
+                count(self, was, -1)
+            if now is not None:
+                count(self, now, 1)
 
-    def _inode(self, row: bytes, sign: int) -> None:
-        inode = Inode.unpack(0, row)
+    def _inode(self, one: inode.Summed, sign: int) -> None:
         self.inodes += sign
-        if inode.is_dir:
-            if not inode.flags & IN_TRASH:
+        if one.mode & _TYPE == stat.S_IFDIR:
+            if not one.flags & IN_TRASH:
                 self.directories += sign
-        elif inode.nlink:
+        elif one.nlink:
             self.files += sign
-            self.live_bytes += sign * inode.blocks_bytes
-        elif inode.trash_names:
-            self.trash_bytes += sign * inode.blocks_bytes
+            self.live_bytes += sign * one.blocks_bytes
+        elif one.trash_names:
+            self.trash_bytes += sign * one.blocks_bytes
 
-    def _block(self, row: bytes, sign: int) -> None:
-        block = Block.unpack(row)
-        if block.refs:
-            self.stored_bytes += sign * block.stored
-            self.plain_bytes += sign * block.length
-            self.referenced_bytes += sign * block.length * block.refs
+    def _block(self, one: block.Summed, sign: int) -> None:
+        if one.refs:
+            self.stored_bytes += sign * one.stored
+            self.plain_bytes += sign * one.length
+            self.referenced_bytes += sign * one.length * one.refs
         else:
-            self.garbage_bytes += sign * block.stored
+            self.garbage_bytes += sign * one.stored
 
-    def _entry(self, row: bytes, sign: int) -> None:
+    def _entry(self, one: bool, sign: int) -> None:
         self.trash_entries += sign
 
 
-_COUNTED = {keys.INODE: Totals._inode, keys.BLOCK: Totals._block, keys.ENTRY: Totals._entry}
+def _decoded(summed: Callable[[bytes], Any], row: bytes | None) -> Any:
+    if row is None:
+        return None
+    try:
+        return summed(row)
+    except (struct.error, ValueError):
+        return None
+
+
+def _present(row: bytes) -> bool:
+    return True
+
+
+#: How to decode what is counted of a row of each table, and how to count it.
+_COUNTED: dict[bytes, tuple[Callable[[bytes], Any], Callable[[Totals, Any, int], None]]] = {
+    keys.INODE: (inode.summed, Totals._inode),
+    keys.BLOCK: (block.summed, Totals._block),
+    keys.ENTRY: (_present, Totals._entry),
+}
 #: Prefixes of the tables whose rows are accounted for.
 COUNTED = frozenset(_COUNTED)

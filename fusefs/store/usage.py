@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 
 from fusefs.model import keys
-from fusefs.model.block import Block
+from fusefs.model.block import Block, Summed, summed
 from fusefs.store import format
 
 _BOOK = "live/%016x"
@@ -25,7 +25,7 @@ _MEANING, _NEEDED = "live", b"needed"
 _BESIDE = format.BLOCK_OVERHEAD + format.SEALED_SIZE + format.ITEM_SIZE + len(keys.block(0))
 
 
-def needed_bytes(row: bytes, block: Block) -> int:
+def needed_bytes(row: bytes, block: Block | Summed) -> int:
     """What a block, whose row is `row`, takes of the log."""
     return block.stored + len(row) + _BESIDE
 
@@ -72,7 +72,7 @@ class Usage:
         """The row of a block changes from `old` to `new`. Raises struct.error."""
         for row, sign in ((old, -1), (new, 1)):
             if row is not None:
-                block = Block.unpack(row)
+                block = summed(row)
                 if block.refs:
                     needed = sign * needed_bytes(row, block)
                     self._live[block.segment] = self._live.get(block.segment, 0) + needed

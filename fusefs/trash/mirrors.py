@@ -16,6 +16,7 @@ from fusefs.tree.act import Act
 from fusefs.tree.tree import NAME_MAX, Tree
 
 _KEPT = 10_000
+_HOUR_NS = 3600 * 10**9
 
 
 class Mirrors:
@@ -25,6 +26,8 @@ class Mirrors:
         self._tree = tree
         self._store = tree.store
         self._known: OrderedDict[tuple[bytes, int], int] = OrderedDict()
+        self._hour_number = -1
+        self._hour_name = b""
 
     def forget(self) -> None:
         """Paths have changed."""
@@ -79,8 +82,11 @@ class Mirrors:
         return free
 
     def _hour(self) -> bytes:
-        now_s = self._store.clock.time_ns() // 10**9
-        return time.strftime("%Y-%m-%dT%H", time.gmtime(now_s)).encode()
+        number = self._store.clock.time_ns() // _HOUR_NS
+        if number != self._hour_number:
+            self._hour_number = number
+            self._hour_name = time.strftime("%Y-%m-%dT%H", time.gmtime(number * 3600)).encode()
+        return self._hour_name
 
     def _find(self, hour: bytes, live: Inode) -> Inode | None:
         """The mirror remembered for `live`, unless it was purged, taken back, or never came to be
