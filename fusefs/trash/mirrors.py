@@ -50,7 +50,6 @@ class Mirrors:
             name = self._tree.name_of(directory)
             mirror = self._open_or_make(act, mirror, name, directory)
             self._remember(hour, directory, mirror)
-        act.change(mirror)
         return mirror
 
     def close(self, act: Act, parent: Inode, name: bytes, gone: Inode) -> tuple[Inode, int]:

@@ -444,8 +444,8 @@ class Tree:
 
     # -- pieces
 
-    def _settle(self, *inodes: Inode) -> None:
-        if any(inode.flags & IN_TRASH for inode in inodes):
+    def _settle(self, parent: Inode, inode: Inode) -> None:
+        if (parent.flags | inode.flags) & IN_TRASH:
             self.removal.settle()
 
     def _open_for_names(self, ino: int) -> Inode:
