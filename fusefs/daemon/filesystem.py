@@ -225,6 +225,7 @@ class Filesystem:
                 self.files.flush_older_than(FLUSH_AGE_S)
                 self._forget_vanished()
                 self.uploads.tend()
+                self.store.give_back_memory()
                 is_old = clock.monotonic() - last_checkpoint >= CHECKPOINT_AGE_S
                 if is_old or self.store.is_checkpoint_due:
                     await self._checkpoint()

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fusefs.base import durable, failpoints
+from fusefs.base import durable, failpoints, resident
 from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError, of_disk
@@ -40,6 +40,8 @@ CHECKPOINT_BATCHES = 1000
 CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
+#: Resident bytes of mapped files, some 30 MiB of libraries among them, that are kept as they are.
+MAPPED_BYTES = 112 << 20
 #: Where a rebuild makes an index, and where it leaves the one that it has replaced.
 NEW_INDEX, OLD_INDEX = "index.new", "index.old"
 _Book = TypeVar("_Book")
@@ -314,6 +316,11 @@ class Store:
                 raise
             finally:
                 self.get = self._index.get
+
+    def give_back_memory(self) -> None:
+        """Let go of what is mapped of the index and the hints, where it has become much."""
+        if resident.mapped_bytes() > MAPPED_BYTES:
+            resident.release(self.path)
 
     def seal(self) -> None:
         """End the current segment, so that it can be copied away whole."""

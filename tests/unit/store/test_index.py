@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusefs.base import resident
 from fusefs.errors import StoreDamaged
 from fusefs.model import keys
 from fusefs.model.inode import Inode
@@ -230,3 +231,24 @@ def test_a_book_that_does_not_decode_is_damage(
     index.close()
     with pytest.raises(StoreDamaged, match=book):
         open_store()
+
+
+def test_memory_given_back_takes_nothing_from_the_index(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {f"{number:05}": os.urandom(1000) for number in range(20_000)}
+    put(store, **rows)
+    store.checkpoint()
+    assert all(get(store, name) == row for name, row in rows.items())
+    put(store, late=b"in the transaction alone")
+    before = resident.mapped_bytes()
+
+    monkeypatch.setattr(store_module, "MAPPED_BYTES", before)
+    store.give_back_memory()
+    assert resident.mapped_bytes() == before, "it was not too much"
+
+    monkeypatch.setattr(store_module, "MAPPED_BYTES", before - 1)
+    store.give_back_memory()
+    assert resident.mapped_bytes() < before - sum(map(len, rows.values())) // 2
+    assert get(store, "late") == b"in the transaction alone"
+    assert all(get(store, name) == row for name, row in rows.items())

@@ -1,0 +1,29 @@
+"""Mapped files count as memory until they are released, and read as before afterwards."""
+
+import mmap
+from pathlib import Path
+
+from fusefs.base import resident
+
+SIZE = 64 << 20
+
+
+def test_released_pages_are_not_resident_and_still_there(tmp_path: Path) -> None:
+    below = tmp_path / "a store"
+    below.mkdir()
+    file, other = below / "mapped", tmp_path / "other"
+    for path in (file, other):
+        path.write_bytes(b"x" * (SIZE - 1) + b"y")
+    with file.open("rb") as one, other.open("rb") as two:
+        mapped = mmap.mmap(one.fileno(), 0, prot=mmap.PROT_READ)
+        kept = mmap.mmap(two.fileno(), 0, prot=mmap.PROT_READ)
+        before = resident.mapped_bytes()
+        assert mapped.find(b"y") == kept.find(b"y") == SIZE - 1
+        assert resident.mapped_bytes() >= before + 2 * SIZE
+
+        resident.release(below)
+
+        assert resident.mapped_bytes() < before + SIZE + SIZE // 2
+        assert mapped.find(b"y") == SIZE - 1
+        mapped.close()
+        kept.close()
