@@ -166,6 +166,11 @@ class Files:
     def is_open(self, ino: int) -> bool:
         return ino in self._open
 
+    def is_written(self, ino: int) -> bool:
+        """Whether anybody has it open for writing."""
+        file = self._open.get(ino)
+        return file is not None and file.writers > 0
+
     def is_frozen(self, inode: Inode) -> bool:
         """Whether it is in the trash, and nobody holds it open from before."""
         if inode.nlink or not inode.trash_names:

@@ -2,6 +2,7 @@
 
     mount        a mount and its main loop
     operations   the request handlers: each is short, and translates FUSE to the rooms
+    relay        what the session is to do for us that libfuse cannot ask for
     references   what the kernel still refers to
     wait         how requests are waited for
 

@@ -4,6 +4,10 @@ Each is short and does not wait, but for blocks and fdatasync. `_answer` wraps t
 `FusefsError` becomes its errno, and anything unforeseen becomes EIO and a traceback in the log,
 because an exception that left a handler would end the mount for everybody.
 
+Set-ID bits: before a write(2) that is to clear them the kernel says so in a SETATTR of its own,
+with a mode, or of nothing at all where the session has HANDLE_KILLPRIV_V2 (see `relay`). The
+handlers clear them with a new size, with O_TRUNC and with a new owner or group.
+
 Times in replies: this daemon is the only writer, so the kernel may keep names and attributes for
 long. In the trash nothing is kept, since deletions change it behind the kernel's back.
 """
@@ -27,7 +31,7 @@ from fusefs.errors import BadPolicy, FusefsError, Refused, StoreDamaged
 from fusefs.files import attributes
 from fusefs.files.files import Files
 from fusefs.fuse.references import References
-from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
+from fusefs.model.inode import HAS_XATTR, IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 from fusefs.trash import policy
@@ -84,13 +88,21 @@ def _is_write_back_of_times(fields: SetattrFields) -> bool:
     return fields.update_ctime and not any(others)
 
 
+def _asks_nothing(fields: SetattrFields) -> bool:
+    asked = (
+        fields.update_size, fields.update_mode, fields.update_uid, fields.update_gid,
+        fields.update_atime, fields.update_mtime,
+    )  # fmt: skip
+    return not any(asked)
+
+
 def _kept_set_id(inode: Inode, context: RequestContext) -> int:
-    """The set-ID bits that a write by the caller leaves alone.
+    """The set-ID bits that a truncation by the caller leaves alone.
 
     Root keeps both, and members of the file's group set-group-ID, as on other filesystems of
     Linux 6.2 and later.
     """
-    if context.uid == 0:
+    if context.uid == 0 or not inode.mode & SET_ID:
         return SET_ID
     if context.gid == inode.gid:
         return stat.S_ISGID
@@ -175,6 +187,13 @@ class Operations(pyfuse3.Operations):
         self.references.add(inode.ino)
         return self._attributes(inode)
 
+    def _masked(self, parent: int, mode: int, context: RequestContext) -> int:
+        """The mode of something new: a default ACL takes the place of the umask."""
+        has_any = self.enable_acl and self._tree.inode(parent).flags & HAS_XATTR
+        if has_any and acl.DEFAULT in self._tree.xattrs.names(parent):
+            return mode
+        return mode & ~context.umask
+
     # -- names
 
     @_answer
@@ -197,12 +216,14 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
+        mode = self._masked(parent_inode, mode, ctx)
         return self._entry(self._tree.make(parent_inode, name, mode, _caller(ctx), rdev=rdev))
 
     @_answer
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
+        mode = self._masked(parent_inode, mode, ctx)
         return self._entry(self._tree.make(parent_inode, name, mode, _caller(ctx)))
 
     @_answer
@@ -301,6 +322,8 @@ class Operations(pyfuse3.Operations):
         mode = attr.st_mode if fields.update_mode else None
         if fields.update_size and mode is not None:
             mode &= ~SET_ID | target.mode  # the kernel clears fewer of them than `truncate` did
+        elif mode is None and target.mode & SET_ID and not target.is_dir:
+            mode = self._mode_without_privileges(target, fields, ctx)
         changes = {
             "mode": mode,
             "uid": attr.st_uid if fields.update_uid else None,
@@ -312,6 +335,28 @@ class Operations(pyfuse3.Operations):
         if not fields.update_size or any(value is not None for value in changes.values()):
             self._tree.set_attributes(target, _caller(ctx), **changes)
         return self._attributes(target)
+
+    def _mode_without_privileges(
+        self, inode: Inode, fields: SetattrFields, context: RequestContext
+    ) -> int | None:
+        """The mode after chown(2), or before a write(2) that clears set-ID bits; None: as it is.
+
+        A request for nothing is either such a write, hence by somebody who has it open, or a
+        chown to nobody new. With a write-back cache the latter tells its time.
+        """
+        keeps = _kept_set_id(inode, context) & stat.S_ISGID
+        if inode.mode & stat.S_IXGRP:
+            keeps = 0
+        mode = inode.mode & (~SET_ID | keeps)
+        if fields.update_uid or fields.update_gid:
+            return mode
+        if not _asks_nothing(fields):
+            return None
+        is_chown = fields.update_ctime or not self._files.is_written(inode.ino)
+        if is_chown and mode != inode.mode and context.uid not in (0, inode.uid):
+            raise FUSEError(errno.EPERM)
+        # A write by root takes a capability, not these bits.
+        return mode if is_chown or context.uid else None
 
     def _refuse_in_trash(self, inode: Inode) -> None:
         if inode.flags & IN_TRASH or self._files.is_frozen(inode):
@@ -380,20 +425,19 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
         begin = self._files.partials.begin
+        mode = self._masked(parent_inode, mode, ctx)
         inode = self._tree.make(parent_inode, name, mode, _caller(ctx), also=begin)
-        keeps = _kept_set_id(inode, ctx)
-        handle = self._files.open(inode, keeps=keeps, for_writing=True, pid=ctx.pid)
+        handle = self._files.open(inode, keeps=SET_ID, for_writing=True, pid=ctx.pid)
         return FileInfo(fh=handle, keep_cache=True), self._entry(inode)
 
     @_answer
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         target = self._tree.inode(inode)
-        keeps = _kept_set_id(target, ctx)
         is_writer = bool(flags & _WRITES)
-        handle = self._files.open(target, keeps=keeps, for_writing=is_writer, pid=ctx.pid)
+        handle = self._files.open(target, keeps=SET_ID, for_writing=is_writer, pid=ctx.pid)
         if flags & os.O_TRUNC:
             try:
-                self._files.truncate(target, 0, keeps=keeps)
+                self._files.truncate(target, 0, keeps=_kept_set_id(target, ctx))
             except FusefsError:
                 self._files.release(handle)
                 raise

@@ -15,6 +15,10 @@ from collections.abc import Awaitable, Callable
 
 import pyfuse3
 
+from fusefs.fuse.relay import Relay
+
+Wait = Callable[[], Awaitable[bool]]
+
 _SPIN_S = 60e-6
 _TRIO_EVERY = 32
 
@@ -24,7 +28,30 @@ def install() -> None:
     plain = getattr(pyfuse3, "_wait_fuse_readable", None)
     descriptor = _device()
     if plain is not None and descriptor is not None:
-        pyfuse3._wait_fuse_readable = _shim(plain, descriptor)  # type: ignore[attr-defined]
+        _put(_relaying(Relay(descriptor), _shim(plain, descriptor)))
+
+
+def _put(wait: Wait) -> None:
+    pyfuse3._wait_fuse_readable = wait  # type: ignore[attr-defined]
+
+
+def _relaying(relay: Relay, then: Wait) -> Wait:
+    """Relays the first request, and leaves the place to `then`.
+
+    libfuse answers it without letting go of the loop, so the second wait comes right after.
+    """
+
+    async def second() -> bool:
+        relay.finish()
+        _put(then)
+        return await then()
+
+    async def first() -> bool:
+        has_begun = relay.begin()
+        _put(second if has_begun else then)
+        return has_begun or await then()
+
+    return first
 
 
 def _device() -> int | None:
@@ -39,7 +66,7 @@ def _device() -> int | None:
     return found
 
 
-def _shim(plain: Callable[[], Awaitable[bool]], descriptor: int) -> Callable[[], Awaitable[bool]]:
+def _shim(plain: Wait, descriptor: int) -> Wait:
     poll = select.select
     watched = [descriptor]
     count = 0

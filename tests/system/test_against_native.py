@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,9 @@ MIB = 1 << 20
 NOBODY = 65534
 OTHER_GROUP = 4711
 NOREPLACE, EXCHANGE = 1, 2
+CAPABILITY = "security.capability"
+#: As setcap(8) stores cap_net_bind_service=ep.
+NET_BIND_SERVICE = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 #: Older times were set by a call; later ones are the present, which is not compared.
 PRESENT_NS = 1_500_000_000 * 10**9
 _AT_FDCWD = -100
@@ -669,7 +673,15 @@ def set_id_bits(top: Path) -> object:
             change(mode, lambda path: os.chown(path, NOBODY, -1), as_root=as_root)
             change(mode, lambda path: os.chown(path, -1, -1), as_root=as_root)
             change(mode, lambda path: path.chmod(path.stat().st_mode | 1), as_root=as_root)
+            change(mode, write_mapped, as_root=as_root)
+            change(mode, set_capability_and_append, as_root=as_root)
         change(mode, lambda path: os.chown(path, 0, OTHER_GROUP), as_root=True)
+        change(mode, append_to_what_root_opened, as_root=True)
+    for mode in (0o6755, 0o2644, 0o755):  # by neither the owner nor a member of the group
+        path = top / f"other {mode:o}"
+        path.touch()
+        path.chmod(mode)
+        found.append((as_nobody(lambda path=path: os.chown(path, -1, -1)), status(path)))
     (top / "dir").mkdir()
     (top / "dir").chmod(0o6755)
     os.chown(top / "dir", NOBODY, OTHER_GROUP)
@@ -679,6 +691,56 @@ def set_id_bits(top: Path) -> object:
 def append(path: Path) -> int:
     with path.open("ab", buffering=0) as file:
         return file.write(b"more")
+
+
+def append_to_what_root_opened(path: Path) -> str:
+    with path.open("ab", buffering=0) as file:
+        return as_nobody(lambda: file.write(b"more"))
+
+
+def write_mapped(path: Path) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[0:1] = b"!"
+        memory.flush()
+
+
+def set_capability_and_append(path: Path) -> object:
+    said = attempt(os.setxattr, path, CAPABILITY, NET_BIND_SERVICE)
+    return said, append(path), attempt(os.getxattr, path, CAPABILITY)
+
+
+def capabilities(top: Path) -> object:
+    """Who writes, truncates or changes the owner takes them; whatever came in between."""
+    found: list[object] = []
+
+    def attempt_each(*acts: Callable[[Path, int], object]) -> None:
+        path = top / f"{len(found)}"
+        with path.open("w+b", buffering=0) as file:
+            for act in acts:
+                act(path, file.fileno())
+            found.append(attempt(os.getxattr, path, CAPABILITY))
+
+    def grant(path: Path, file: int) -> None:
+        os.setxattr(path, CAPABILITY, NET_BIND_SERVICE)
+
+    def write(path: Path, file: int) -> None:
+        os.write(file, b"content")
+
+    def look(path: Path, file: int) -> None:
+        path.stat()
+
+    attempt_each(grant)
+    attempt_each(grant, write)
+    attempt_each(write, grant, write)
+    attempt_each(write, write, grant, write, grant)
+    attempt_each(write, grant, look, write)
+    attempt_each(write, grant, lambda path, file: as_nobody(lambda: os.write(file, b"more")))
+    attempt_each(write, grant, lambda path, file: os.ftruncate(file, 1))
+    attempt_each(write, grant, lambda path, file: path.open("wb").close())
+    attempt_each(write, grant, lambda path, file: os.chown(path, NOBODY, NOBODY))
+    attempt_each(write, grant, lambda path, file: os.chown(path, -1, -1))
+    attempt_each(write, grant, lambda path, file: path.chmod(0o755))
+    return found
 
 
 def times_set(top: Path) -> object:
@@ -778,6 +840,13 @@ def default_access_lists(top: Path) -> object:
         os.close(os.open(top / "dir/sub/private", os.O_CREAT | os.O_WRONLY, 0o600))
         os.mkfifo(top / "dir/sub/fifo", 0o640)
         (top / "dir/link").symlink_to("file")
+        os.umask(0o027)  # which a default ACL leaves out
+        (top / "dir/shared").mkdir()
+        (top / "dir/shared/file").touch()
+        os.mkfifo(top / "dir/shared/fifo")
+        (top / "masked").mkdir()
+        (top / "masked/file").touch()
+        os.mkfifo(top / "masked/fifo")
     finally:
         os.umask(umask)
     setfacl("-k", top / "dir/sub/sub")
@@ -877,13 +946,26 @@ SCENARIOS = (
     appending_by_two_processes, directory_counts, moving_a_directory_below_itself,
     set_group_id_directories, sticky_directories, permissions, set_id_bits, times_set,
     directory_times, access_lists, default_access_lists, extended_attributes, device_nodes,
-    mapped_memory, flags_of_open,
+    mapped_memory, flags_of_open, capabilities,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_it_is_as_on_a_local_disk(pair: Pair, scenario: Scenario) -> None:
     assert_same(pair, scenario)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [set_id_bits, capabilities, appending_by_two, flags_of_open, mapped_memory, times_set],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_it_is_so_with_a_write_back_cache(pair: Pair, scenario: Scenario) -> None:
+    pair.mounted.remount("-o", "allow_other,writeback_cache")
+    try:
+        assert_same(pair, scenario)
+    finally:
+        pair.mounted.remount("-o", "allow_other")
 
 
 def test_the_largest_file(pair: Pair) -> None:

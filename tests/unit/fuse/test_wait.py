@@ -93,14 +93,53 @@ async def test_other_tasks_run_under_any_load(device: Device) -> None:
     assert turns >= device.waits - 1
 
 
+class Steps:
+    """A relay that says what is done."""
+
+    def __init__(self, *, has_request: bool) -> None:
+        self._has_request = has_request
+        self.done: list[str] = []
+
+    def begin(self) -> bool:
+        self.done.append("begin")
+        return self._has_request
+
+    def finish(self) -> None:
+        self.done.append("finish")
+
+
+@pytest.mark.parametrize("has_request", [True, False])
+def test_the_first_request_alone_is_relayed(
+    has_request: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps(has_request=has_request)
+
+    async def then() -> bool:
+        steps.done.append("then")
+        return True
+
+    async def waits() -> None:
+        for _ in range(3):
+            assert await getattr(pyfuse3, HOOK)()
+
+    monkeypatch.setattr(pyfuse3, HOOK, wait._relaying(steps, then))  # type: ignore[arg-type]
+    trio.run(waits)
+    if has_request:
+        assert steps.done == ["begin", "finish", "then", "then"]
+    else:
+        assert steps.done == ["begin", "then", "then", "then"]
+
+
 def test_the_hook_of_pyfuse3_is_replaced(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyfuse3, HOOK, device.plain)
     monkeypatch.setattr(wait, "_device", lambda: device.descriptor)
     wait.install()
-    installed = getattr(pyfuse3, HOOK)
-    assert installed is not device.plain
     device.request()
-    assert trio.run(installed)
+    for _ in range(3):
+        installed = getattr(pyfuse3, HOOK)
+        assert installed is not device.plain
+        assert trio.run(installed)
+        device.request()
     assert device.waits == 0
 
 
