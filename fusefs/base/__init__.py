@@ -1,4 +1,4 @@
-"""What every room may use: clock, events, small durable files, counts, failpoints.
+"""What every room may use: clock, events, small durable files, counts, memory, failpoints.
 
 Knows no other room.
 """

@@ -26,6 +26,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from fusefs.base import memory
 from fusefs.config.options import MountOptions
 from fusefs.daemon.control import ControlServer
 from fusefs.daemon.filesystem import Filesystem
@@ -76,6 +77,7 @@ def run_daemon(
     os.chdir("/")
     os.umask(0o077)
     _raise_file_limit()
+    memory.keep_pages()
     try:
         trio.run(_Daemon(store, mountpoint, options, ready).run)
     except BaseExceptionGroup as group:
@@ -122,6 +124,7 @@ class _Daemon:
         started = time.monotonic()
         filesystem = Filesystem.open(self._store, self._options)
         log.info("store opened", store=self._store, seconds=round(time.monotonic() - started, 3))
+        memory.settle()
         try:
             try:
                 await self._serve(filesystem)
