@@ -15,7 +15,7 @@ from fusefs.fsck.census import Census
 from fusefs.fsck.view import Rows
 from fusefs.model import batch, corruption, dirent, entry, extent, job, keys, partial, scrub
 from fusefs.model.batch import RemovalBatch
-from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, RAW, Block
+from fusefs.model.block import FORMER_LEAF_SIZE, LEAF_SIZE, RAW, Block, leaves_bytes
 from fusefs.model.corruption import Corruption
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import FINAL, Entry
@@ -279,8 +279,8 @@ def _block(key: bytes, row: bytes) -> Block:
     if not _FIRST_PAYLOAD <= block.offset <= format.SEGMENT_SIZE - block.stored:
         raise ValueError(f"no segment has {block.stored} bytes at byte {block.offset}")
     if block.leaves:
-        size = -(-block.length // LEAF_SIZE) * LEAF_HASH_SIZE
-        if block.codec != RAW or len(block.leaves) != size:
+        sizes = [leaves_bytes(block.length, size) for size in (LEAF_SIZE, FORMER_LEAF_SIZE)]
+        if block.codec != RAW or len(block.leaves) not in sizes:
             raise ValueError("it does not have a hash for each of its parts")
     return block
 

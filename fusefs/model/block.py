@@ -3,14 +3,18 @@
 from struct import Struct
 from typing import NamedTuple
 
-from blake3 import blake3
+from xxhash import xxh3_64_digest
 
 #: Codec numbers, the same in the index and in the log. 2 and 3 are kept for the encrypted ones.
 RAW, ZSTD, RAW_ENCRYPTED, ZSTD_ENCRYPTED = range(4)
 
-#: A raw block that is longer than two leaves can be read and verified leaf by leaf.
-LEAF_SIZE = 64 << 10
+#: A raw block that is longer than two leaves can be read and verified leaf by leaf. Measured cold,
+#: in us a read at random on one disk: 4 KiB 65 to 80, 16 KiB 85 to 110, 64 KiB 170 to 190. Smaller
+#: leaves would make rows of some KiB.
+LEAF_SIZE = 16 << 10
 LEAF_HASH_SIZE = 8
+#: In stores that were of format 1; of no use any more, but no damage either.
+FORMER_LEAF_SIZE = 64 << 10
 
 _ROW = Struct("<QIIIB32sI")
 #: Of a row: segment, stored, length, refs.
@@ -21,9 +25,11 @@ class Block(NamedTuple):
     """`offset`: of the payload in its segment. `stored`: payload bytes; `length`: plain bytes.
 
     `digest`: BLAKE3 of the plain content. `refs`: extents that name the block; at 0 it is garbage
-    that a later write of the same content may take up again. `leaves`: the first 8 bytes of the
-    BLAKE3 of each 64 KiB of a long raw block, one after the other, or empty: a reader who wants
-    4 KiB of it need not read and hash 1 MiB.
+    that a later write of the same content may take up again. `leaves`: the XXH3-64, big-endian, of
+    each 16 KiB of a long raw block, one after the other, or empty: a reader who wants 4 KiB of it
+    need not read and hash 1 MiB. They tell what rots on the disk, and stand in the index, which is
+    trusted; what is to be proven against anybody is so by `digest`. (BLAKE3 of parts this small
+    costs 220 us of CPU for 1 MiB, XXH3 28.)
     """
 
     segment: int
@@ -34,6 +40,11 @@ class Block(NamedTuple):
     digest: bytes
     refs: int
     leaves: bytes = b""
+
+    @property
+    def has_leaves(self) -> bool:
+        """Whether parts of it can be verified: not where `leaves` are those of format 1."""
+        return bool(self.leaves) and len(self.leaves) == leaves_bytes(self.length)
 
     def pack(self) -> bytes:
         return _ROW.pack(*self[:7]) + self.leaves
@@ -60,10 +71,14 @@ def summed(row: bytes) -> Summed:
     return Summed._make(_SUMMED.unpack_from(row))
 
 
+def leaves_bytes(length: int, leaf_size: int = LEAF_SIZE) -> int:
+    """How long the hashes of all leaves of that much content are."""
+    return -(-length // leaf_size) * LEAF_HASH_SIZE
+
+
 def leaf_hashes(content: bytes | bytearray | memoryview) -> bytes:
     """The hashes of all leaves of `content`, which begins at a leaf."""
     view = memoryview(content)
     return b"".join(
-        blake3(view[at : at + LEAF_SIZE]).digest()[:LEAF_HASH_SIZE]
-        for at in range(0, len(view), LEAF_SIZE)
+        [xxh3_64_digest(view[at : at + LEAF_SIZE]) for at in range(0, len(view), LEAF_SIZE)]
     )

@@ -20,12 +20,15 @@ from fusefs.errors import (
     StoreExists,
     StoreLocked,
     StoreReadOnly,
+    of_disk,
 )
 
 NAME = "fusefs.json"
 LOCK = "lock"
-#: Format of the whole store: a change that an older fusefs would misread raises it.
-FORMAT = 1
+#: Format of the whole store: a change that an older fusefs would misread raises it. A store of an
+#: earlier one is read as it is, and becomes one of this with the first open for writing.
+#: 2: the leaves of a block (model.block) are XXH3-64 of 16 KiB; they were BLAKE3 of 64 KiB.
+FORMAT = 2
 #: Features that this program knows; a store that requires another is refused.
 FEATURES: frozenset[str] = frozenset()
 
@@ -117,6 +120,17 @@ def read(path: Path) -> StoreIdentity:
             " install a later one"
         )
     return identity
+
+
+def upgrade(path: Path, known: StoreIdentity) -> None:
+    """Make the store at `path`, which is locked, one of this format, durably, before anything is
+    written to it that an older fusefs would misread. Raises DiskFull, StoreError."""
+    if known.format == FORMAT:
+        return
+    try:
+        write(path, msgspec.structs.replace(known, format=FORMAT))
+    except OSError as error:
+        raise of_disk(error, path / NAME) from error
 
 
 class _Probe(msgspec.Struct):

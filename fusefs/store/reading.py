@@ -1,7 +1,7 @@
 """Reading blocks back: verified each time they come from disk, kept in memory for a while.
 
 A block is verified whole, by its BLAKE3, or where only a little of it is wanted, by the hashes of
-the 64 KiB leaves that are touched (measured cold: 600 reads of 4 KiB a second without leaves).
+the leaves that are touched (measured cold: 600 reads of 4 KiB a second without leaves).
 """
 
 import os
@@ -41,7 +41,7 @@ def check_content(descriptor: int, block: Block) -> Bad | None:
     plain = format.decode(block.codec, payload, block.length, block.digest)
     if plain is None:
         return NOT_ITS_HASH
-    if block.leaves and leaf_hashes(memoryview(plain)) != block.leaves:
+    if block.has_leaves and leaf_hashes(memoryview(plain)) != block.leaves:
         return NOT_ITS_LEAVES
     return None
 
@@ -100,7 +100,7 @@ class ColdBlock:
     def read_part(self, skip: int, length: int, no_wait: bool = False) -> Buffer | None:
         """`length` bytes from `skip` of the content."""
         block = self.block
-        if not block.leaves or length > block.length // 4:
+        if not block.has_leaves or length > block.length // 4:
             content = self.read(no_wait)
             return memoryview(content)[skip : skip + length] if content is not None else None
         first = skip // LEAF_SIZE

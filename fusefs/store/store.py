@@ -120,7 +120,8 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, clock: Clock) -> "Store":
-        """Open the store for writing, replaying what its last checkpoint lacks.
+        """Open the store for writing, replaying what its last checkpoint lacks. One of an earlier
+        format becomes one of this.
 
         Raises NotAStore, FormatTooNew, StoreLocked, StoreReadOnly, IndexSpace, StoreDamaged,
         DiskFull, StoreError.
@@ -128,6 +129,7 @@ class Store:
         identity.read(path)
         lock = identity.lock(path)
         try:
+            identity.upgrade(path, identity.read(path))
             return cls(path, clock, lock)
         except OSError as error:
             os.close(lock)

@@ -132,7 +132,7 @@ def test_a_block_in_a_segment_that_does_not_exist(sample: Sample) -> None:
 
 
 def test_a_hash_of_a_part_of_a_block(sample: Sample) -> None:
-    sample.change(sample.block(1, leaves=bytes(8 * 16)))
+    sample.change(sample.block(1, leaves=bytes(8 * 64)))
     assert sample.problems() == set()
     assert sample.problems(read_data=True) == {"content /docs/a.txt"}
 

@@ -76,8 +76,8 @@ def test_what_is_no_store_is_named_and_left_alone(
 def test_a_newer_format_is_refused_even_if_the_rest_is_not_understood(
     path: Path, clock: ManualClock
 ) -> None:
-    change(path, format=2, uuid=17, compression={"x": 1})
-    with pytest.raises(FormatTooNew, match="has format 2"):
+    change(path, format=3, uuid=17, compression={"x": 1})
+    with pytest.raises(FormatTooNew, match="has format 3"):
         Store.open(path, clock=clock)
 
 
