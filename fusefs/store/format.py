@@ -21,6 +21,7 @@ off and keeps a copy. A sealed segment ends with its seal.
 Features (bits that a reader must know, or refuse): 1 = encrypted codecs, reserved.
 """
 
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from struct import Struct, error
@@ -231,9 +232,15 @@ def batches_in(data: memoryview) -> Iterator[int]:
             yield found.start
 
 
-# zstd: contexts are not safe to share between threads that run at once; each process uses its own.
-_compressor = zstandard.ZstdCompressor(level=1)
-_decompressor = zstandard.ZstdDecompressor()
+class _Contexts(threading.local):
+    """zstd's, which must not be used by two threads at once: one of each for every thread."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=1).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_zstd = _Contexts()
 #: Blocks below this are stored raw: the frame eats the gain.
 _COMPRESS_FROM = 512
 _SAMPLE = 16 << 10
@@ -252,9 +259,9 @@ def encode(
     if len(data) >= 4 * _SAMPLE:
         middle = len(data) // 2
         sample = data[middle : middle + _SAMPLE]
-        if len(_compressor.compress(sample)) > _SAMPLE * 7 // 8:
+        if len(_zstd.compress(sample)) > _SAMPLE * 7 // 8:
             return RAW, data
-    packed = _compressor.compress(data)
+    packed = _zstd.compress(data)
     if len(packed) > len(data) * 7 // 8:
         return RAW, data
     return ZSTD, packed
@@ -269,7 +276,7 @@ def decode(
         plain = payload
     elif codec == ZSTD:
         try:
-            plain = _decompressor.decompress(payload, max_output_size=length)
+            plain = _zstd.decompress(payload, max_output_size=length)
         except zstandard.ZstdError:
             return None
     else:

@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from struct import Struct
 
@@ -157,7 +158,7 @@ def test_large_random_data_costs_the_try_of_a_sample_only(
             tried.append(len(data))
             return bytes(data)
 
-    monkeypatch.setattr(format, "_compressor", Compressor())
+    monkeypatch.setattr(format, "_zstd", Compressor())
     assert format.encode(os.urandom(1 << 20), True)[0] == RAW
     assert tried == [16 << 10]
 
@@ -169,3 +170,17 @@ def test_a_payload_that_is_not_the_content_is_never_returned() -> None:
     assert format.decode(ZSTD, b"no frame", len(TEXT), digest) is None
     assert format.decode(ZSTD, format.encode(b"o" * 9999, True)[1], 9999, digest) is None
     assert format.decode(RAW_ENCRYPTED, TEXT, len(TEXT), digest) is None
+
+
+def test_threads_compress_and_decompress_beside_each_other() -> None:
+    """zstd's contexts are of one thread each: shared, they mix up contents or end the process."""
+    texts = [(b"%d " % number) * 200_000 for number in range(4)]
+    digests = [blake3(text).digest() for text in texts]
+
+    def there_and_back(number: int) -> bool:
+        text, digest = texts[number % 4], digests[number % 4]
+        codec, payload = format.encode(text, True)
+        return codec == ZSTD and format.decode(codec, payload, len(text), digest) == text
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(there_and_back, range(200)))
