@@ -1,4 +1,4 @@
-"""What every room may use: clock, events, small durable files, counts, memory, failpoints.
+"""What every room may use: clock, events, small durable files, counts, memory, failpoints, worker.
 
 Knows no other room.
 """

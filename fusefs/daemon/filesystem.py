@@ -222,6 +222,7 @@ class Filesystem:
         while True:
             await trio.sleep(_TICK_S)
             try:
+                self.files.store_whole()
                 self.files.flush_older_than(FLUSH_AGE_S)
                 self._forget_vanished()
                 self.uploads.tend()

@@ -8,6 +8,7 @@ from fusefs.errors import StoreDamaged
 from fusefs.model import extent, keys
 from fusefs.model.extent import HOLE, Extent
 from fusefs.model.inode import Inode
+from fusefs.store.blocks import Prepared
 from fusefs.store.store import Store
 from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
@@ -48,6 +49,11 @@ class Extents:
             for offset, data in pieces
         ]
         self.replace(act, inode, new)
+
+    def store_prepared(self, act: Act, inode: Inode, offset: int, piece: Prepared) -> None:
+        """Make one piece a block of the file, as `store` does."""
+        number = self._store.blocks.add(act, piece.content, piece)
+        self.replace(act, inode, [Extent(offset, len(piece.content), number, 0)])
 
     def replace(self, act: Act, inode: Inode, new: list[Extent]) -> None:
         """Lay `new` over the map; the stored size grows as far as they reach."""

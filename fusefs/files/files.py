@@ -1,23 +1,31 @@
 """Open files: what is written waits in memory, goes to the store as blocks, and is read back.
 
 Waiting bytes are flushed by fsync, by close, by age, and when all files together hold more than
-the limit; whole blocks go at once. A flush that fails keeps the bytes and tells the caller.
+the limit. A flush that fails keeps the bytes and tells the caller.
+
+A span that has become a whole block is answered at once and hashed on another core; it waits
+on meanwhile, for readers to see. The next write to its file stores it, or whatever flushes before.
+What cannot be stored then waits on, and the error is that of the call that met it.
 """
 
 import os
 import time
 from collections.abc import Callable
 from errno import EBADF, EFBIG, EPERM, ESTALE
+from functools import partial
 
 import trio
 
+from fusefs.base import writeback
 from fusefs.base.process import Deaths, name_of, signal_name
-from fusefs.errors import FusefsError, Refused, StoreDamaged
+from fusefs.base.worker import Job, Worker
+from fusefs.errors import Refused, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.files.partials import Partials
-from fusefs.files.waiting import Waiting
+from fusefs.files.waiting import Waiting, contents, joined
 from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import Inode
+from fusefs.store.blocks import Prepared
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 from fusefs.tree.tree import Tree
@@ -27,6 +35,8 @@ SIZE_MAX = (1 << 63) - 1
 _READAHEAD = 4 << 20
 #: One file may hold this part of the limit: a flush of all of it holds up everybody.
 _FILE_SHARE = 4
+#: Whole blocks that may be with the other core, of one file and of all; with them come as many MiB.
+_AHEAD_FILE, _AHEAD = 4, 8
 #: A log tail up to this is synced on the loop: a thread's round trip would take longer.
 _INLINE_SYNC = 256 << 10
 #: Small cold reads are made on the loop as well, while the disk lately answered this fast.
@@ -38,14 +48,13 @@ class OpenFile:
     """What all handles of one file share."""
 
     __slots__ = (
-        "handles", "inode", "is_live", "next_read", "prefetched", "waiting", "waits_since",
-        "writers",
+        "coming", "handles", "inode", "is_live", "next_read", "prefetched", "waiting", "writers",
     )  # fmt: skip
 
     def __init__(self, inode: Inode) -> None:
         self.inode = inode
         self.waiting = Waiting()
-        self.waits_since = 0.0
+        self.coming: dict[int, Job[Prepared]] = {}  # spans that wait as whole blocks
         self.handles = self.writers = 0
         self.is_live = False  # opened while it had a name: may be written even in the trash
         self.next_read = self.prefetched = 0
@@ -81,6 +90,8 @@ class Files:
         self._open: dict[int, OpenFile] = {}
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
+        self._worker = Worker("hashing")
+        self._ahead = 0  # how many spans of all files are `coming`
         self._sync_lock = trio.Lock()
         self._cold_read_s = 0.0  # moving average of small ones
 
@@ -186,7 +197,8 @@ class Files:
     # -- writing
 
     def write(self, handle: Handle, offset: int, data: bytes) -> None:
-        """Take `data`. Raises DiskFull before anything is taken, Refused(EFBIG, ESTALE)."""
+        """Take `data`. Raises DiskFull or StoreError before anything is taken, also of what was
+        written before; Refused(EFBIG, ESTALE)."""
         end = offset + len(data)
         if end > SIZE_MAX:
             raise Refused(EFBIG)
@@ -197,26 +209,45 @@ class Files:
         file = handle.file
         if self.expected and (tell := self.expected.get(file.inode.ino)):
             tell(len(data))
+        if file.coming:
+            self._store_coming(file, offset, end)
         self._store.space.admit_data(len(data), self.waiting_bytes)
         inode, waiting = file.inode, file.waiting
         before = waiting.size_bytes
-        if not before:
-            file.waits_since = self._store.clock.monotonic()
-        whole = waiting.write(offset, data)
+        whole = waiting.write(offset, data, self._store.clock.monotonic())
         self.waiting_bytes += waiting.size_bytes - before
         if end > inode.size:
             inode.size = end
         self._tree.wrote(inode, keeps=handle.keeps)
         for span in whole:
-            self._store_span(file, span)
+            self._prepare(file, span)
         if waiting.size_bytes > self._limit // _FILE_SHARE:
             self.flush(file)
         elif self.waiting_bytes > self._limit:
             self._flush_oldest()
 
+    def _prepare(self, file: OpenFile, span: int) -> None:
+        """Have a whole span hashed, or store it where enough of them are."""
+        if self._ahead >= _AHEAD:
+            self._store_span(file, span)
+            return
+        parts, prepare = file.waiting.parts(span), self._store.blocks.prepare
+        file.coming[span] = self._worker.submit(lambda: prepare(contents(parts)))
+        self._ahead += 1
+
+    def _store_coming(self, file: OpenFile, offset: int, end: int) -> None:
+        """Before a write of [offset, end): store what is hashed, and what the write would change or
+        be too many beside."""
+        first, last = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE
+        is_hit = any(first <= span <= last for span in file.coming)
+        for span, job in list(file.coming.items()):
+            if not (is_hit or job.is_done or len(file.coming) >= _AHEAD_FILE):
+                return
+            self._store_span(file, span)
+
     def _flush_oldest(self) -> None:
         holders = sorted(
-            (file for file in self._open.values() if file.waiting), key=lambda f: f.waits_since
+            (file for file in self._open.values() if file.waiting), key=lambda f: f.waiting.since
         )
         for file in holders:
             self.flush(file)
@@ -247,28 +278,52 @@ class Files:
 
     def _store_span(self, file: OpenFile, span: int, *, completes: bool = False) -> None:
         inode, waiting = file.inode, file.waiting
-        before = waiting.size_bytes
-        pieces = waiting.take(span)
+        job = file.coming.get(span)
         try:
-            with self._tree.act() as act:
-                if not completes:
-                    self.partials.begin(act, inode)
-                self.extents.store(act, inode, pieces)
-                if completes and inode.size == inode.stored_size:
-                    self.partials.end(act, inode.ino)
-        except FusefsError:
-            waiting.put_back(span, pieces)
+            prepared = job.result() if job else None
+        except BaseException:
+            self._forget_coming(file, span)  # the next try does without
             raise
+        with self._tree.act() as act:
+            if not completes:
+                self.partials.begin(act, inode)
+            if prepared:
+                self.extents.store_prepared(act, inode, span * BLOCK_SIZE, prepared)
+            else:
+                self.extents.store(act, inode, joined(waiting.parts(span)))
+            if completes and inode.size == inode.stored_size:
+                self.partials.end(act, inode.ino)
+        self._forget_coming(file, span)
+        before = waiting.size_bytes
+        waiting.drop(span)
         self.waiting_bytes += waiting.size_bytes - before
         if not waiting and inode.size == inode.stored_size:
             self._tree.inodes.unpin(inode)
+        for written in self._store.take_written():
+            self._worker.submit(partial(writeback.begin, *written))
+
+    def _forget_coming(self, file: OpenFile, span: int) -> None:
+        job = file.coming.pop(span, None)
+        if job is not None:
+            job.wait()  # it holds memory until then
+            self._ahead -= 1
 
     def flush_older_than(self, age_s: float) -> None:
         """Flush the files whose oldest waiting byte is older than that."""
         limit = self._store.clock.monotonic() - age_s
         for file in list(self._open.values()):
-            if file.waiting and file.waits_since <= limit:
+            if file.waiting and file.waiting.since <= limit:
                 self.flush(file)
+
+    def store_whole(self) -> None:
+        """Store what waits as whole blocks, of any age, so that a crash takes little.
+
+        Raises DiskFull or StoreError; so does the next write to the file then.
+        """
+        if self._ahead:
+            for file in [file for file in self._open.values() if file.coming]:
+                for span in list(file.coming):
+                    self._store_span(file, span)
 
     def flush_all(self) -> None:
         """Flush every file, and the times that only memory knows."""
@@ -306,6 +361,8 @@ class Files:
         finally:
             # Only now: where the disk refused, the file is as long as it was, or as it got.
             if file and file.waiting:
+                for span in [s for s in file.coming if (s + 1) * BLOCK_SIZE > inode.size]:
+                    self._forget_coming(file, span)
                 before = file.waiting.size_bytes
                 file.waiting.truncate(inode.size)
                 self.waiting_bytes += file.waiting.size_bytes - before

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -32,6 +33,16 @@ _CACHE_BYTES = 16 << 20
 #: Blocks that a copy of what is stored asks the kernel for in advance, and that are remembered as
 #: good.
 _AHEAD, _SOUND_MAX = 4, 100_000
+
+
+class Prepared(NamedTuple):
+    """What is to become a block, with all of it that can be computed without the store."""
+
+    content: Buffer
+    digest: bytes
+    leaves: bytes
+    codec: int
+    payload: Buffer
 
 
 @dataclass
@@ -75,21 +86,30 @@ class Blocks:
 
     # -- writing
 
-    def add(self, batch: Batch, data: Buffer) -> int:
-        """The number of a block with this content, written if it is new.
+    def prepare(self, data: Buffer) -> Prepared:
+        """Hash and compress what is to be added. In any thread; most of it on another core."""
+        return self._prepared(data, blake3(data).digest())
+
+    def _prepared(self, data: Buffer, digest: bytes) -> Prepared:
+        codec, payload = format.encode(data, self._compress)
+        has_leaves = codec == RAW and len(data) > 2 * LEAF_SIZE
+        return Prepared(data, digest, leaf_hashes(data) if has_leaves else b"", codec, payload)
+
+    def add(self, batch: Batch, data: Buffer, prepared: Prepared | None = None) -> int:
+        """The number of a block with this content, written if it is new. `prepared`: the same.
 
         The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
         """
-        digest = blake3(data).digest()
+        digest = prepared.digest if prepared else blake3(data).digest()
         number = self.find(batch, digest, len(data))
         if number is None:
-            return self._write_block(batch, data, digest)
+            return self._write_block(batch, prepared or self._prepared(data, digest))
         block = self.row(batch, number)
         if self._is_sound(batch, number, block):
             self.counts.dedup_hits += 1
             self.counts.dedup_bytes += len(data)
         else:
-            self._heal(batch, number, block, data)
+            self._heal(batch, number, block, prepared or self._prepared(data, digest))
         return number
 
     def find(self, batch: Batch, digest: bytes, length: int) -> int | None:
@@ -124,31 +144,28 @@ class Blocks:
             self.prefetch(number + _AHEAD)
         return True
 
-    def _heal(self, batch: Batch, number: int, block: Block, data: Buffer) -> None:
+    def _heal(self, batch: Batch, number: int, block: Block, new: Prepared) -> None:
         """Write the content of a bad block anew, for all that need it."""
-        codec, payload = format.encode(data, self._compress)
-        leaves = _leaves(codec, data)
-        new = block._replace(stored=len(payload), codec=codec, leaves=leaves)
-        self.write_again(batch, number, new, payload)
+        row = block._replace(stored=len(new.payload), codec=new.codec, leaves=new.leaves)
+        self.write_again(batch, number, row, new.payload)
         batch.delete(keys.corruption(number))
         self.on_heal(number)
-        self._count_written(data, payload)
+        self._count_written(new)
 
-    def _count_written(self, data: Buffer, payload: Buffer) -> None:
+    def _count_written(self, new: Prepared) -> None:
         self.counts.written += 1
-        self.counts.plain_bytes += len(data)
-        self.counts.written_bytes += len(payload)
+        self.counts.plain_bytes += len(new.content)
+        self.counts.written_bytes += len(new.payload)
 
-    def _write_block(self, batch: Batch, data: Buffer, digest: bytes) -> int:
-        codec, payload = format.encode(data, self._compress)
+    def _write_block(self, batch: Batch, new: Prepared) -> int:
+        content, digest, leaves, codec, payload = new
         number = self._counters.block = self._counters.block + 1
-        at = self._append_block(number, codec, len(data), digest, payload)
+        at = self._append_block(number, codec, len(content), digest, payload)
         offset = at.offset + format.BLOCK_OVERHEAD
-        leaves = _leaves(codec, data)
-        block = Block(at.segment, offset, len(payload), len(data), codec, digest, 0, leaves)
+        block = Block(at.segment, offset, len(payload), len(content), codec, digest, 0, leaves)
         batch.put(keys.block(number), block.pack())
         self._hints.put(digest, number)
-        self._count_written(data, payload)
+        self._count_written(new)
         return number
 
     def _append_block(
@@ -287,8 +304,3 @@ class Blocks:
             self._hints.needs_refill = len(rows) == REFILL_SLICE
             if self._hints.needs_refill:
                 yield
-
-
-def _leaves(codec: int, content: Buffer) -> bytes:
-    """The hashes of the parts of a block, if it is to have any."""
-    return leaf_hashes(content) if codec == RAW and len(content) > 2 * LEAF_SIZE else b""

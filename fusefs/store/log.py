@@ -18,6 +18,8 @@ from fusefs.store import format
 
 _IOV_MAX = 1000
 _STAGE_LIMIT = 4 << 20
+#: So much is written before the disk is to begin with it.
+_WRITE_BACK_BYTES = 4 << 20
 
 Buffer = bytes | bytearray | memoryview
 
@@ -51,6 +53,8 @@ class Log:
         self._staged_bytes = 0
         self._blocks: list[format.SealedBlock] = []
         self._unsynced: list[int] = []  # descriptors of sealed segments
+        self._begun = 0  # bytes of the segment that were given out by `take_written`
+        self._written_back: list[tuple[int, int, int]] = []
         self._is_new_name = False
         self._is_torn = False  # bytes of a failed append may stand behind `_written`
         self._half_made: Path | None = None  # a segment whose header could not be written
@@ -130,6 +134,7 @@ class Log:
         record = format.pack_seal(self._blocks)
         self._staged, self._staged_bytes = [record], len(record)
         self.flush()
+        self._note_written()
         self._unsynced.append(self._descriptor)
         self._descriptor = -1
         self._blocks = []
@@ -143,6 +148,20 @@ class Log:
             return
         self.seal()
         self._open_segment()
+
+    def take_written(self) -> list[tuple[int, int, int]]:
+        """(descriptor, offset, size) of what was written since the last call, in large parts, that
+        the disk may begin with; the descriptors are open until the next `sync` at least."""
+        if not self._written_back and self._written - self._begun < _WRITE_BACK_BYTES:
+            return []
+        if self._descriptor >= 0:
+            self._note_written()
+        found, self._written_back = self._written_back, []
+        return found
+
+    def _note_written(self) -> None:
+        self._written_back.append((self._descriptor, self._begun, self._written - self._begun))
+        self._begun = self._written
 
     def forget(self, segment: int) -> None:
         """The file of a segment was deleted."""
@@ -162,6 +181,7 @@ class Log:
         # In this order: a segment sealed in between is then in both, never in neither.
         current = self._descriptor
         sealed = list(self._unsynced)
+        self._written_back = []
         is_new_name, self._is_new_name = self._is_new_name, False
         try:
             failpoints.hit("log.sync")
@@ -214,7 +234,7 @@ class Log:
                 self._remove_half_made()
             raise self._translate(error) from error
         self._number, self._descriptor = number, descriptor
-        self._written = 0
+        self._written = self._begun = 0
         self._grow(len(header))
         self._is_new_name = True
 

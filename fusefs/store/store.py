@@ -251,6 +251,10 @@ class Store:
 
     # -- durability
 
+    def take_written(self) -> list[tuple[int, int, int]]:
+        """What the disk may begin with, see `Log.take_written`."""
+        return self._log.take_written()
+
     @property
     def unsynced_bytes(self) -> int:
         """Appended bytes that a power cut could take."""

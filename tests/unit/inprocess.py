@@ -60,8 +60,11 @@ class InProcess:
         self.close()
         self.open()
 
-    def crash(self) -> None:
-        """Die and come back: only what was appended is left."""
+    def crash(self, *, at_once: bool = False) -> None:
+        """Die and come back: only what was appended is left. Unless `at_once`, whole blocks are, as
+        some time has passed since they were written."""
+        if not at_once:
+            self.files.store_whole()
         self.store.abandon()
         self.open()
 

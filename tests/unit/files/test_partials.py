@@ -111,6 +111,7 @@ def test_a_writer_that_goes_on_makes_it_complete(fs: InProcess) -> None:
     fs.crash()
     handle = fs.opened(b"file")
     fs.pwrite(handle, 2 * MIB, os.urandom(MIB))
+    fs.files.store_whole()
     one = partial(fs, b"file")
     assert one is not None
     assert (one.is_writing, one.is_new, one.offset) == (True, True, 2 * MIB)

@@ -44,6 +44,30 @@ def test_segments_stay_within_16_mib_and_end_with_a_seal_of_their_blocks(
     assert [bytes(store.blocks.read(number)) for number in numbers] == contents
 
 
+def test_all_that_was_written_is_given_out_once_in_large_parts(
+    open_store: Open, path: Path
+) -> None:
+    store = open_store()
+    found = []
+    for _ in range(40):
+        add(store, os.urandom(900_000))
+        parts = store.take_written()
+        found += [(Path(os.readlink(f"/proc/self/fd/{one}")).name, *rest) for one, *rest in parts]
+    assert store.take_written() == []
+    assert 6 < len(found) < 16
+    for name in sorted({name for name, _, _ in found}):
+        end = 0
+        for offset, size in [rest for its, *rest in found if its == name]:
+            assert offset == end
+            end += size
+        is_newest = name == segment(path, store.newest_segment).name
+        assert is_newest or end == segment(path, int(name, 16)).stat().st_size
+    add(store, b"sealed")
+    store.seal()
+    store.sync()
+    assert store.take_written() == []
+
+
 def test_an_idle_segment_is_sealed_on_demand_and_the_next_append_opens_another(
     store: Store, path: Path
 ) -> None:
