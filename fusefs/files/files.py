@@ -39,9 +39,12 @@ _FILE_SHARE = 4
 _AHEAD_FILE, _AHEAD = 4, 8
 #: A log tail up to this is synced on the loop: a thread's round trip would take longer.
 _INLINE_SYNC = 256 << 10
-#: Small cold reads are made on the loop as well, while the disk lately answered this fast.
+#: Small reads are made on the loop, while the disk lately answered this fast; nobody asks before
+#: whether it will then, which costs as much as what is in the kernel's memory.
 _SMALL_READ = 64 << 10
 _INLINE_READ_S = 0.5e-3
+#: What takes less did not come from the disk.
+_FROM_MEMORY_S = 50e-6
 
 
 class OpenFile:
@@ -426,16 +429,17 @@ class Files:
                 return content
             return memoryview(content)[part.skip : part.skip + part.length]
         cold = self._store.blocks.locate(part.block)
-        found = cold.read_part(part.skip, part.length, no_wait=True)
-        if found is None:
-            started = time.perf_counter()
-            if part.length <= _SMALL_READ and self._cold_read_s < _INLINE_READ_S:
-                found = cold.read_part(part.skip, part.length)
-            else:
+        is_small = part.length <= _SMALL_READ
+        started = time.perf_counter()
+        if is_small and self._cold_read_s < _INLINE_READ_S:
+            found = cold.read_part(part.skip, part.length)
+        else:
+            found = cold.read_part(part.skip, part.length, no_wait=True)
+            if found is None:
                 found = await trio.to_thread.run_sync(cold.read_part, part.skip, part.length)
-            if part.length <= _SMALL_READ:
-                took_s = time.perf_counter() - started
-                self._cold_read_s += (took_s - self._cold_read_s) / 8
+        took_s = time.perf_counter() - started
+        if is_small and took_s > _FROM_MEMORY_S:
+            self._cold_read_s += (took_s - self._cold_read_s) / 8
         assert found is not None  # only a read that does not wait finds nothing
         return found
 

@@ -44,7 +44,8 @@ class Block(NamedTuple):
     @property
     def has_leaves(self) -> bool:
         """Whether parts of it can be verified: not where `leaves` are those of format 1."""
-        return bool(self.leaves) and len(self.leaves) == leaves_bytes(self.length)
+        size = len(self.leaves)
+        return size != 0 and size == leaves_bytes(self.length)
 
     def pack(self) -> bytes:
         return _ROW.pack(*self[:7]) + self.leaves

@@ -130,23 +130,11 @@ class Index:
     def covering(self, first: bytes, end: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """The row at `first`, or else the last one before it, and all rows up to `end`, exclusive;
         of those that begin with `prefix`."""
-        found: list[tuple[bytes, bytes]] = []
-        with _cursor(self._transaction, self._path) as cursor:
-            has_row = cursor.set_range(first)
-            if not has_row:
-                has_row = cursor.last()
-            elif cursor.key() != first:
-                has_row = cursor.prev() or cursor.first()
-            while has_row:
-                key, value = cursor.item()
-                if key >= end:
-                    break
-                if key.startswith(prefix):
-                    found.append((key, value))
-                elif found or key > first:
-                    break
-                has_row = cursor.next()
-        return found
+        try:
+            with self._transaction.cursor() as cursor:  # of each read: `_cursor` costs some us
+                return _covering(cursor, first, end, prefix)
+        except lmdb.Error as error:
+            raise _translate(error, self._path) from error
 
     def tail(self, end: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` rows before `end` that begin with `prefix`, the last one first."""
@@ -321,6 +309,25 @@ def _cursor(transaction: Any, path: Path) -> Iterator[Any]:
             yield cursor
     except lmdb.Error as error:
         raise _translate(error, path) from error
+
+
+def _covering(cursor: Any, first: bytes, end: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    found: list[tuple[bytes, bytes]] = []
+    has_row = cursor.set_range(first)
+    if not has_row:
+        has_row = cursor.last()
+    elif cursor.key() != first:
+        has_row = cursor.prev() or cursor.first()
+    while has_row:
+        key, value = cursor.item()
+        if key >= end:
+            break
+        if key.startswith(prefix):
+            found.append((key, value))
+        elif found or key > first:
+            break
+        has_row = cursor.next()
+    return found
 
 
 def _scan(

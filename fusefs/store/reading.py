@@ -100,7 +100,7 @@ class ColdBlock:
     def read_part(self, skip: int, length: int, no_wait: bool = False) -> Buffer | None:
         """`length` bytes from `skip` of the content."""
         block = self.block
-        if not block.has_leaves or length > block.length // 4:
+        if length > block.length // 4 or not block.has_leaves:
             content = self.read(no_wait)
             return memoryview(content)[skip : skip + length] if content is not None else None
         first = skip // LEAF_SIZE
@@ -119,7 +119,7 @@ class ColdBlock:
     def _pread(self, file: int, offset: int, size: int, no_wait: bool) -> memoryview | None:
         buffer = bytearray(size)
         try:
-            found = os.preadv(file, [buffer], offset, os.RWF_NOWAIT if no_wait else 0)
+            found = os.preadv(file, (buffer,), offset, os.RWF_NOWAIT if no_wait else 0)
         except OSError as error:
             if no_wait:
                 return None
