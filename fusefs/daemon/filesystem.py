@@ -69,7 +69,7 @@ class Filesystem:
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
-        self.files.partials.date = self._date
+        self.files.partials.date = self.trash.steady.date
         self.uploads = Uploads(self.tree, self.files)
         self.uploads.after_rename = lambda: deque(self.trash.revive(), maxlen=0)
         self.reaper = Reaper(self.tree, self.files.extents, self.files.partials, self._is_held)
@@ -103,10 +103,6 @@ class Filesystem:
         #: How it forgets names (parent, name) and then all about an inode; returns when it has, so
         #: it is called in a thread.
         self.forget_file: ForgetFile = lambda names, ino: None
-
-    def _date(self, act: Act) -> int:
-        self.trash.steady.mark_with(act)
-        return self.trash.steady.now_ns()
 
     def _is_held(self, ino: int) -> bool:
         held = self.files.is_open(ino) or self.files.partials.holds(ino)

@@ -47,6 +47,7 @@ _BLOCK_UNIT = 512
 #: get higher ones.
 _DOT, _DOTDOT, _TRASH = 1, 2, 3
 _TRUSTED = b"trusted."
+_ACLS = (acl.ACCESS, acl.DEFAULT)
 _NAMESPACES = (b"user.", b"security.", _TRUSTED)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
@@ -138,15 +139,18 @@ class Rooms(Protocol):
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers of one mount."""
+    """The handlers of one mount. `checks_permissions`: the kernel checks modes and ACLs."""
 
     enable_acl = True
     enable_writeback_cache = False
     supports_dot_lookup = False
 
-    def __init__(self, rooms: Rooms, options: MountOptions) -> None:
+    def __init__(
+        self, rooms: Rooms, options: MountOptions, *, checks_permissions: bool = True
+    ) -> None:
         super().__init__()
-        self.enable_acl = options.acl
+        self._has_acl = options.acl
+        self.enable_acl = options.acl and checks_permissions  # to the kernel this says: check them
         self.enable_writeback_cache = options.writeback_cache
         self._shows_trash = options.show_trash
         self.references = References()
@@ -189,7 +193,7 @@ class Operations(pyfuse3.Operations):
 
     def _masked(self, parent: int, mode: int, context: RequestContext) -> int:
         """The mode of something new: a default ACL takes the place of the umask."""
-        has_any = self.enable_acl and self._tree.inode(parent).flags & HAS_XATTR
+        has_any = self._has_acl and self._tree.inode(parent).flags & HAS_XATTR
         if has_any and acl.DEFAULT in self._tree.xattrs.names(parent):
             return mode
         return mode & ~context.umask
@@ -306,6 +310,13 @@ class Operations(pyfuse3.Operations):
     # -- attributes
 
     @_answer
+    async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:
+        """Asked only where the kernel checks nothing, hence by root, who may all but run a file
+        that nobody may."""
+        target = self._tree.inode(inode)
+        return not mode & os.X_OK or target.is_dir or bool(target.mode & 0o111)
+
+    @_answer
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         return self._attributes(self._tree.inode(inode))
 
@@ -392,6 +403,7 @@ class Operations(pyfuse3.Operations):
             attributes.set_(self._files.partials, self._tree.inode(inode), name, value)
         else:
             self._tree.xattrs.set(inode, name, value)
+            await self._acl_changes(inode, name)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -402,6 +414,12 @@ class Operations(pyfuse3.Operations):
         if name in attributes.NAMES:
             raise FUSEError(errno.EPERM)
         self._tree.xattrs.remove(inode, name)
+        await self._acl_changes(inode, name)
+
+    async def _acl_changes(self, inode: int, name: bytes) -> None:
+        """The mode goes with it, as a kernel that checks ACLs knows itself."""
+        if name in _ACLS and not self.enable_acl:
+            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
 
     def _admit_rule(self, inode: int, ctx: RequestContext) -> None:
         """A rule of the trash is the owner's: who may only write could have all of it purged."""
@@ -411,7 +429,7 @@ class Operations(pyfuse3.Operations):
 
     def _check_xattr_name(self, name: bytes) -> None:
         """Refuse what is in no namespace of xattr(7)."""
-        if name in (acl.ACCESS, acl.DEFAULT) and self.enable_acl:
+        if name in _ACLS and self._has_acl:
             return
         if not name.startswith(_NAMESPACES):
             raise FUSEError(errno.EOPNOTSUPP)

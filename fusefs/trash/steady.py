@@ -85,7 +85,7 @@ class Steady:
     def mark_if_due(self) -> None:
         """Remember where the clocks stand, now and then. Raises DiskFull, StoreError."""
         now = self.now_ns()
-        if not now or not self._is_due():
+        if not now or not self._is_due(now):
             return
         mark = self._fresh_mark()
         batch: Batch = self._store.batch()
@@ -93,21 +93,23 @@ class Steady:
         self._store.commit(batch)
         self._was_marked(mark)
 
-    def mark_with(self, act: Act) -> None:
-        """Remember it in an act that dates something: another start must go on from here."""
-        if not self.now_ns() or not self._is_due():
-            return
-        mark = self._fresh_mark()
-        act.put(_KEY, msgspec.msgpack.encode(mark))
-        act.then(lambda: self._was_marked(mark))
+    def date(self, act: Act) -> int:
+        """`now_ns`, for an act that notes it: where that is due the act also remembers where the
+        clocks stand, since another start must go on from here."""
+        now = self.now_ns()
+        if now and self._is_due(now):
+            mark = self._fresh_mark()
+            act.put(_KEY, msgspec.msgpack.encode(mark))
+            act.then(lambda: self._was_marked(mark))
+        return now
 
     def _was_marked(self, mark: Mark) -> None:
         self._mark, self._is_marked = mark, True
 
-    def _is_due(self) -> bool:
-        mark, clock = self._mark, self.clock
-        age_ns = clock.uptime_ns() - mark.uptime_ns
-        ahead_ns = clock.time_ns() - mark.wall_ns - age_ns
+    def _is_due(self, now_ns: int) -> bool:
+        mark = self._mark
+        age_ns = now_ns - mark.now_ns
+        ahead_ns = self.clock.time_ns() - mark.wall_ns - age_ns
         is_old = age_ns >= MARK_EVERY_S * 10**9
         return not self._is_marked or is_old or ahead_ns > _JUMP_NS
 

@@ -99,10 +99,9 @@ class Trash:
             number = self._tree.put_name(act, mirror, name, inode)
             above = mirror.ino
         now = self._store.clock.time_ns()
-        since = self.steady.now_ns()
+        since = self.steady.date(act)
         if not since and not self.retention.needs_replan:
             self.retention.call_for_replan(act)
-        self.steady.mark_with(act)
         size = 0 if inode.is_dir else inode.size
         state = after(State.READY, Operation.REMOVE, number, origin)
         made = Entry(

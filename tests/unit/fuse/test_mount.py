@@ -37,8 +37,18 @@ def test_a_mount_of_a_user(mount: Mount) -> None:
 
 
 def test_roots_mount_has_devices_and_set_id_as_a_local_disk(mount: Mount) -> None:
-    assert mount() - mount(uid=1000) == {"dev", "suid"}
-    assert mount(uid=1000) <= mount()
+    assert mount("allow_other") - mount("allow_other", uid=1000) == {"dev", "suid"}
+    assert mount("allow_other", uid=1000) <= mount("allow_other")
+
+
+def test_the_kernel_checks_permissions_unless_root_is_alone(
+    mount: Mount, fs: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mount("allow_other") - mount() == {"allow_other", "default_permissions"}
+    for uid, allow_other, checks in ((0, False, False), (0, True, True), (7, False, True)):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        options = MountOptions(allow_other=allow_other)
+        assert FuseMount(fs.filesystem, "/mnt", options, "x")._operations.enable_acl == checks
 
 
 @pytest.mark.parametrize(
@@ -79,7 +89,7 @@ def test_a_refused_mount_says_what_may_help(fs: InProcess, monkeypatch: pytest.M
 
 def test_the_switches_of_the_session(fs: InProcess) -> None:
     for acl, writeback_cache in ((True, False), (False, True)):
-        options = MountOptions(acl=acl, writeback_cache=writeback_cache)
+        options = MountOptions(acl=acl, writeback_cache=writeback_cache, allow_other=True)
         operations = FuseMount(fs.filesystem, "/mnt", options, "x")._operations
         assert (operations.enable_acl, operations.enable_writeback_cache) == (acl, writeback_cache)
 
