@@ -39,7 +39,6 @@ from fusefs.store.store import Store
 from fusefs.trash.expiry import Expiry
 from fusefs.trash.purge import Purger
 from fusefs.trash.trash import Trash
-from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
 from fusefs.uploads.uploads import Uploads
 

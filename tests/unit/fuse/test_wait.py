@@ -74,11 +74,14 @@ async def test_the_end_of_the_session_ends_the_wait(device: Device) -> None:
     assert not await wait._shim(device.plain, device.descriptor)()
 
 
-async def test_other_tasks_run_under_any_load(device: Device) -> None:
+async def test_other_tasks_run_under_any_load(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_SPIN_S", 1.0)
     device.request()  # always more to do
     ticks = count()
-    # Each look at the clock is a quarter of the time that one may do without the others.
-    shim = wait._shim(device.plain, device.descriptor, lambda: next(ticks) * wait._TRIO_EVERY_S / 4)
+    # Two looks at the clock, one request, are a quarter of the time that may pass without others.
+    shim = wait._shim(device.plain, device.descriptor, lambda: next(ticks) * wait._TRIO_EVERY_S / 8)
     turns = 0
 
     async def other() -> None:
