@@ -64,14 +64,12 @@ class OpenFile:
 
 
 class Handle:
-    """One open(2), by the process or thread `pid`. `keeps`: the set-ID bits that its writes need
-    not clear. `is_cut_off`: it may not write any more."""
+    """One open(2), by the process or thread `pid`. `is_cut_off`: it may not write any more."""
 
-    __slots__ = ("file", "is_cut_off", "is_writer", "keeps", "pid")
+    __slots__ = ("file", "is_cut_off", "is_writer", "pid")
 
-    def __init__(self, file: OpenFile, keeps: int, is_writer: bool, pid: int) -> None:
+    def __init__(self, file: OpenFile, is_writer: bool, pid: int) -> None:
         self.file = file
-        self.keeps = keeps
         self.is_cut_off = False
         self.is_writer = is_writer
         self.pid = pid
@@ -100,7 +98,7 @@ class Files:
 
     # -- handles
 
-    def open(self, inode: Inode, *, keeps: int, for_writing: bool, pid: int = 0) -> int:
+    def open(self, inode: Inode, *, for_writing: bool, pid: int = 0) -> int:
         """A new handle. Raises Refused(EPERM) for writing to what is in the trash."""
         if for_writing and self.is_frozen(inode):
             raise Refused(EPERM, "what is in the trash cannot be changed")
@@ -113,7 +111,7 @@ class Files:
         if inode.nlink:
             file.is_live = True
         self._last_handle += 1
-        self._handles[self._last_handle] = Handle(file, keeps, for_writing, pid)
+        self._handles[self._last_handle] = Handle(file, for_writing, pid)
         return self._last_handle
 
     def close(self, handle: Handle) -> None:
@@ -221,7 +219,7 @@ class Files:
         self.waiting_bytes += waiting.size_bytes - before
         if end > inode.size:
             inode.size = end
-        self._tree.wrote(inode, keeps=handle.keeps)
+        self._tree.wrote(inode)
         for span in whole:
             self._prepare(file, span)
         if waiting.size_bytes > self._limit // _FILE_SHARE:

@@ -445,14 +445,14 @@ class Operations(pyfuse3.Operations):
         begin = self._files.partials.begin
         mode = self._masked(parent_inode, mode, ctx)
         inode = self._tree.make(parent_inode, name, mode, _caller(ctx), also=begin)
-        handle = self._files.open(inode, keeps=SET_ID, for_writing=True, pid=ctx.pid)
+        handle = self._files.open(inode, for_writing=True, pid=ctx.pid)
         return FileInfo(fh=handle, keep_cache=True), self._entry(inode)
 
     @_answer
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         target = self._tree.inode(inode)
         is_writer = bool(flags & _WRITES)
-        handle = self._files.open(target, keeps=SET_ID, for_writing=is_writer, pid=ctx.pid)
+        handle = self._files.open(target, for_writing=is_writer, pid=ctx.pid)
         if flags & os.O_TRUNC:
             try:
                 self._files.truncate(target, 0, keeps=_kept_set_id(target, ctx))

@@ -406,14 +406,14 @@ class Tree:
 
     @staticmethod
     def _drop_set_id(inode: Inode, keeps: int) -> None:
-        """As after chown(2) and write(2): but for the bits in `keeps`, where set-group-ID means
+        """As after chown(2) and truncate(2): but for the bits in `keeps`, where set-group-ID means
         execution it goes in any case."""
         if inode.mode & stat.S_IXGRP:
             keeps &= ~stat.S_ISGID
         inode.mode &= ~SET_ID | keeps
 
-    def wrote(self, inode: Inode, *, keeps: int) -> None:
-        """Note a write in memory: times, and set-ID bits, of which the writer may keep `keeps`.
+    def wrote(self, inode: Inode, *, keeps: int = SET_ID) -> None:
+        """Note a write in memory: times, and for a truncation set-ID bits, of which `keeps` stay.
 
         The index learns of it with the data, or through `flush_times`.
         """

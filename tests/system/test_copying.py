@@ -143,7 +143,7 @@ def test_a_killed_daemon_and_a_second_run(mounted: Mounted, source: Path) -> Non
     mounted.mount()
     if not (mounted.mnt / "file").exists():
         sent = copied(source, mounted.mnt / "file")["sent_bytes"]
-        assert sent <= SIZE // 2
+        assert sent <= SIZE // 2 + 4 * MIB, "beside what was being hashed, four blocks at most"
     assert same(source, mounted.mnt / "file")
 
 

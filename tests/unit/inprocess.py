@@ -118,9 +118,9 @@ class InProcess:
 
     # -- contents
 
-    def opened(self, path: bytes, *, keeps: int = SET_ID) -> int:
+    def opened(self, path: bytes) -> int:
         """A handle for reading and writing, kept open."""
-        return self.files.open(self.at(path), keeps=keeps, for_writing=True)
+        return self.files.open(self.at(path), for_writing=True)
 
     def pwrite(self, handle: int, offset: int, data: bytes) -> None:
         self.files.write(self.files.handle(handle), offset, data)
@@ -142,7 +142,7 @@ class InProcess:
     def read(self, path: bytes) -> bytes:
         """The whole content; opened for reading only."""
         inode = self.at(path)
-        handle = self.files.open(inode, keeps=SET_ID, for_writing=False)
+        handle = self.files.open(inode, for_writing=False)
         try:
             return self.pread(handle, 0, inode.size)
         finally:

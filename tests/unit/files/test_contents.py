@@ -15,7 +15,6 @@ from fusefs.errors import DiskFull, Refused, StoreDamaged, StoreError
 from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.model.extent import BLOCK_SIZE, HOLE
-from fusefs.tree.tree import SET_ID
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
@@ -357,19 +356,6 @@ def test_a_truncation_that_fails_leaves_stored_and_waiting_bytes(fs: InProcess, 
     assert fs.read(b"file") == expected
 
 
-def test_set_id_bits_stay_cleared_when_the_flush_fails(fs: InProcess) -> None:
-    fs.make(b"file", stat.S_IFREG | 0o4755)
-    handle = fs.opened(b"file", keeps=0)
-    fs.pwrite(handle, 0, b"content")
-    failpoints.arm("log.append=1:ENOSPC")
-    with pytest.raises(DiskFull):
-        fs.files.release(handle)
-    failpoints.disarm()
-    fs.files.flush_all()
-    fs.crash()
-    assert stat.S_IMODE(fs.at(b"file").mode) == 0o755
-
-
 def test_a_truncation_that_is_refused_leaves_waiting_bytes(
     fs: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,18 +393,14 @@ def test_a_write_that_is_refused_takes_nothing(
     fs.files.release(handle)
 
 
-def test_a_write_sets_times_and_clears_set_id_bits_of_others(fs: InProcess) -> None:
+def test_a_write_sets_times_and_leaves_set_id_bits_to_the_kernel(fs: InProcess) -> None:
     inode = fs.make(b"file", stat.S_IFREG | 0o6745)
-    for keeps, mode in ((SET_ID, 0o6745), (stat.S_ISGID, 0o2745), (0, 0o745)):
-        fs.clock.advance(1)
-        handle = fs.opened(b"file", keeps=keeps)
-        fs.pwrite(handle, 0, b"x")
-        fs.files.release(handle)
-        assert stat.S_IMODE(inode.mode) == mode
-        assert inode.mtime == inode.ctime == fs.clock.now_ns
+    fs.clock.advance(1)
+    fs.write(b"file", b"x")
     fs.crash()
-    assert stat.S_IMODE(fs.at(b"file").mode) == 0o745
-    assert fs.at(b"file").mtime == fs.clock.now_ns
+    inode = fs.at(b"file")
+    assert stat.S_IMODE(inode.mode) == 0o6745
+    assert inode.mtime == inode.ctime == fs.clock.now_ns
 
 
 def test_a_truncation_sets_times_and_clears_set_id_bits(fs: InProcess) -> None:

@@ -33,7 +33,7 @@ def create(fs: InProcess, path: bytes) -> int:
     parent, name = fs._place(path)
     begin = fs.files.partials.begin
     inode = fs.tree.make(parent, name, REGULAR, fs.caller, also=begin)
-    return fs.files.open(inode, keeps=SET_ID, for_writing=True)
+    return fs.files.open(inode, for_writing=True)
 
 
 def close(fs: InProcess, handle: int) -> None:
@@ -124,7 +124,7 @@ def test_opening_a_partial_without_writing_completes_nothing(fs: InProcess) -> N
     fs.pwrite(handle, 0, os.urandom(MIB))
     fs.crash()
     before = left(fs, b"file")
-    handle = fs.files.open(fs.at(b"file"), keeps=SET_ID, for_writing=False)
+    handle = fs.files.open(fs.at(b"file"), for_writing=False)
     fs.files.release(handle)
     assert left(fs, b"file") == before
 

@@ -149,7 +149,7 @@ def test_only_what_is_over_is_cleaned(fs: InProcess) -> None:
     handles = []
     for name in (b"pending", b"ongoing"):
         fs.write(name, b"content")
-        handles.append(fs.files.open(fs.at(name), keeps=0, for_writing=False))
+        handles.append(fs.files.open(fs.at(name), for_writing=False))
         fs.unlink(name)
     fs.unlink(fs.trash.path_in_trash(fs.pending()[1]))
     fs.clock.advance(1000 * DAY_S)

@@ -131,7 +131,7 @@ def test_a_batch_asked_for_twice_is_one_job(fs: InProcess) -> None:
 def test_each_of_many_has_an_outcome_of_its_own(fs: InProcess) -> None:
     numbers = removed(fs, *(b"%d" % number for number in range(8)))
     opened = removed(fs, b"open")[0]
-    handle = fs.files.open(fs.at(HOUR + b"/open"), keeps=0, for_writing=False)
+    handle = fs.files.open(fs.at(HOUR + b"/open"), for_writing=False)
     back = removed(fs, b"back")[0]
     fs.restorer().restore(back)
     items = {item["id"]: item for item in purge(fs, *numbers, opened, 4711, back)["items"]}
@@ -151,7 +151,7 @@ def test_each_of_many_has_an_outcome_of_its_own(fs: InProcess) -> None:
 def test_who_opens_a_file_after_its_purge_was_asked_for_keeps_it(fs: InProcess) -> None:
     numbers = removed(fs, b"1", b"2")
     purge(fs)
-    handle = fs.files.open(fs.at(HOUR + b"/1"), keeps=0, for_writing=False)
+    handle = fs.files.open(fs.at(HOUR + b"/1"), for_writing=False)
     work(fs)
     assert states(fs, numbers) == ["pending", "complete"]
     assert fs.pread(handle, 0, 99) == b"content"
@@ -161,7 +161,7 @@ def test_who_opens_a_file_after_its_purge_was_asked_for_keeps_it(fs: InProcess) 
 
 def test_rm_in_the_trash_of_an_open_file_waits_for_its_reader(fs: InProcess) -> None:
     numbers = removed(fs, b"1")
-    handle = fs.files.open(fs.at(HOUR + b"/1"), keeps=0, for_writing=False)
+    handle = fs.files.open(fs.at(HOUR + b"/1"), for_writing=False)
     fs.unlink(HOUR + b"/1")
     work(fs)
     assert states(fs, numbers) == ["ongoing"]
@@ -228,7 +228,7 @@ def test_a_directory_goes_with_what_is_in_it(fs: InProcess) -> None:
 
 def test_a_directory_with_an_open_file_stays_until_that_goes(fs: InProcess) -> None:
     numbers = a_tree(fs)
-    handle = fs.files.open(fs.at(HOUR + b"/dir/sub/in"), keeps=0, for_writing=False)
+    handle = fs.files.open(fs.at(HOUR + b"/dir/sub/in"), for_writing=False)
     purge(fs, numbers[-1])
     work(fs)
     assert states(fs, numbers)[0] == "pending"
@@ -384,7 +384,7 @@ def test_a_longer_time_saves_what_is_due_and_not_begun(fs: InProcess) -> None:
 
 def test_a_file_in_use_that_is_due_is_looked_at_again(fs: InProcess) -> None:
     numbers = removed(fs, b"1")
-    handle = fs.files.open(fs.at(HOUR + b"/1"), keeps=0, for_writing=False)
+    handle = fs.files.open(fs.at(HOUR + b"/1"), for_writing=False)
     fs.clock.advance(8 * DAY_S)
     for _ in range(5):
         look(fs)
@@ -432,7 +432,7 @@ def test_below_the_free_space_the_oldest_go(fs: InProcess, monkeypatch: pytest.M
 
 def test_a_file_in_use_does_not_keep_a_cap_from_working(fs: InProcess) -> None:
     numbers = removed(fs, b"1", b"2", b"3", data=b"x" * 1024)
-    handle = fs.files.open(fs.at(HOUR + b"/1"), keeps=0, for_writing=False)
+    handle = fs.files.open(fs.at(HOUR + b"/1"), for_writing=False)
     set_policy(fs, "max-size", "2K")
     look(fs)
     assert states(fs, numbers) == ["pending", "complete", "pending"]

@@ -268,7 +268,7 @@ class TrashMachine(RuleBasedStateMachine):
             inos = [self.gone[n].ino for n in self.pending() if not self.gone[n].is_dir]
         if inos and len(self.held) < 3:
             inode = self.fs.tree.inode(inos[index % len(inos)])
-            handle = self.fs.files.open(inode, keeps=0, for_writing=False)
+            handle = self.fs.files.open(inode, for_writing=False)
             self.held[handle] = inode.ino
 
     @precondition(lambda self: self.held)
@@ -629,7 +629,7 @@ class TrashMachine(RuleBasedStateMachine):
         if not self.gone[number].is_dir and len(self.held) < 3:
             inode = self.fs.tree.inode(self.gone[number].ino)
             self.purge_all()
-            handle = self.fs.files.open(inode, keeps=0, for_writing=False)
+            handle = self.fs.files.open(inode, for_writing=False)
             self.held[handle] = inode.ino
             self.step(MANY)
             assert number in self.pending()
