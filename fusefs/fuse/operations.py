@@ -395,15 +395,19 @@ class Operations(pyfuse3.Operations):
     @_answer
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._check_xattr_name(name)
-        self._refuse_in_trash(self._tree.inode(inode))
+        target = self._tree.inode(inode)
+        self._refuse_in_trash(target)
         if name == policy.ATTRIBUTE:
             policy.parse_rule(value)
             self._admit_rule(inode, ctx)
         if name in attributes.NAMES:
-            attributes.set_(self._files.partials, self._tree.inode(inode), name, value)
+            attributes.set_(self._files.partials, target, name, value)
         else:
+            before = target.mode
             self._tree.xattrs.set(inode, name, value)
-            await self._acl_changes(inode, name)
+            if target.mode != before and not self.enable_acl:
+                # It goes with an ACL, as a kernel that checks them knows by itself.
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -414,12 +418,6 @@ class Operations(pyfuse3.Operations):
         if name in attributes.NAMES:
             raise FUSEError(errno.EPERM)
         self._tree.xattrs.remove(inode, name)
-        await self._acl_changes(inode, name)
-
-    async def _acl_changes(self, inode: int, name: bytes) -> None:
-        """The mode goes with it, as a kernel that checks ACLs knows itself."""
-        if name in _ACLS and not self.enable_acl:
-            await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
 
     def _admit_rule(self, inode: int, ctx: RequestContext) -> None:
         """A rule of the trash is the owner's: who may only write could have all of it purged."""
