@@ -41,7 +41,7 @@ CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
 #: Resident bytes of mapped files, some 30 MiB of libraries among them, that are kept as they are.
-MAPPED_BYTES = 112 << 20
+MAPPED_BYTES = 64 << 20
 #: Where a rebuild makes an index, and where it leaves the one that it has replaced.
 NEW_INDEX, OLD_INDEX = "index.new", "index.old"
 _Book = TypeVar("_Book")
