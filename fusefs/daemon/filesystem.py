@@ -236,6 +236,7 @@ class Filesystem:
         """In some of the time, so that requests go on."""
         started = time.monotonic()
         for _ in self._refill:
+            self.store.give_back_memory()  # the look at all blocks is one at all of the index
             await trio.sleep((time.monotonic() - started) * _REFILL_REST)
             started = time.monotonic()
 
