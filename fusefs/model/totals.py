@@ -13,8 +13,6 @@ import msgspec
 from fusefs.model import block, inode, keys
 from fusefs.model.inode import IN_TRASH
 
-_TYPE = 0o170000
-
 
 class Totals(msgspec.Struct):
     """`live_bytes`, `trash_bytes`: data of files with a name outside the trash, and of those with
@@ -51,7 +49,7 @@ class Totals(msgspec.Struct):
 
     def _inode(self, one: inode.Summed, sign: int) -> None:
         self.inodes += sign
-        if one.mode & _TYPE == stat.S_IFDIR:
+        if stat.S_ISDIR(one.mode):
             if not one.flags & IN_TRASH:
                 self.directories += sign
         elif one.nlink:
