@@ -1,7 +1,8 @@
 """fusefs status: one screen about a store and its mount."""
 
+import os
+import select
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -221,7 +222,11 @@ def _live(place: "Place", interval_s: float) -> None:
 
 def _ticks(interval_s: float) -> Iterator[None]:
     """A tick after each interval, until Ctrl-C, which is raised between two ticks."""
-    interrupted = threading.Event()
-    with at_interrupt(interrupted.set):
-        while not interrupted.wait(interval_s):
-            yield
+    interrupted, interrupt = os.pipe()
+    try:
+        with at_interrupt(lambda: os.write(interrupt, b"!")):
+            while not select.select([interrupted], [], [], interval_s)[0]:
+                yield
+    finally:
+        os.close(interrupted)
+        os.close(interrupt)
