@@ -33,6 +33,29 @@
     |-- WrongUpload                 EINVAL   51   another upload has that file: token or size differ
     |-- SourceChanged               EAGAIN   52   the source of a copy changed while it was read
     |-- ContentDiffers              EIO      53   what arrived is not what was sent
+    |-- RemoteError                 EREMOTEIO 60  something about a remote
+    |   |-- RemoteUnreachable       EHOSTUNREACH 61  the network, or the server, for now: try again
+    |   |-- RemoteDenied            EACCES   62   credentials that are wrong, missing or too weak
+    |   |-- RemoteMissing           ENOENT   63   no such bucket, share or directory
+    |   |-- RemoteFull              ENOSPC   64   it has no room
+    |   |-- RemoteReadOnly          EROFS    65   it takes no writes
+    |   |-- NoSuchObject            ENOENT   66   no such object in it
+    |   |-- ObjectDamaged           EIO      67   an object is not what was stored
+    |   |-- RemoteTaken             EBUSY    68   another store, or another machine, writes to it
+    |   |-- BadRemote               EINVAL   69   a URL or a setting that makes no sense
+    |   |-- WrongKey                EACCES   70   a passphrase or key that does not open it
+    |   |-- NoSuchRemote            ENOENT   71   the store has no remote of that name
+    |-- NotEnoughCopies             EBUSY    72   too few proved copies elsewhere to drop this one
+    |-- TransferError
+    |   |-- BadTransfer             EINVAL   80   no files, duplicate ids, an impossible pair
+    |   |-- UnknownEndpoint         ENOENT   81   source or destination does not exist
+    |   |-- PayloadTooLarge         EFBIG    82   over the limit of one transfer
+    |   |-- NoSuchTransfer          ENOENT   83   never created, or pruned since
+    |   |-- TransferFailed          EIO      84   it ended in failure; says of what
+    |   |-- TransferCanceled        ECANCELED 85  it was canceled
+    |   |-- TooManyTransfers        EAGAIN   86   queues are full: try again later
+    |   |-- AlreadyRunning          EALREADY 87   transfers were started before
+    |   |-- NotRunning              ENOTCONN 88   transfers were not started, or stopped since
     |-- Refused                     any       1   what a system call on the mount answers
 
 Each class carries its errno and its exit code. Exit codes never change their meaning; a retired
@@ -43,17 +66,23 @@ number is not used again. Errors become errnos in ``fusefs.fuse.operations`` and
 from errno import (
     EACCES,
     EAGAIN,
+    EALREADY,
     EBUSY,
+    ECANCELED,
     EDQUOT,
     EEXIST,
+    EFBIG,
+    EHOSTUNREACH,
     EINVAL,
     EIO,
     ENOENT,
     ENOMEM,
     ENOSPC,
+    ENOTCONN,
     ENOTEMPTY,
     EPERM,
     EPROTO,
+    EREMOTEIO,
     EROFS,
 )
 
@@ -269,6 +298,164 @@ class ContentDiffers(FusefsError):
 
     errno = EIO
     exit_code = 53
+
+
+class RemoteError(FusefsError):
+    """Something about a remote."""
+
+    errno = EREMOTEIO
+    exit_code = 60
+
+
+class RemoteUnreachable(RemoteError):
+    """The network or the server fails for now: the same call may succeed later."""
+
+    errno = EHOSTUNREACH
+    exit_code = 61
+
+
+class RemoteDenied(RemoteError):
+    """Credentials that are wrong, missing or too weak; or clocks that differ too much."""
+
+    errno = EACCES
+    exit_code = 62
+
+
+class RemoteMissing(RemoteError):
+    """The bucket, share or directory does not exist."""
+
+    errno = ENOENT
+    exit_code = 63
+
+
+class RemoteFull(RemoteError):
+    """The remote has no room, or a quota is used up."""
+
+    errno = ENOSPC
+    exit_code = 64
+
+
+class RemoteReadOnly(RemoteError):
+    """The remote takes no writes."""
+
+    errno = EROFS
+    exit_code = 65
+
+
+class NoSuchObject(RemoteError):
+    """No such object in the remote."""
+
+    errno = ENOENT
+    exit_code = 66
+
+
+class ObjectDamaged(RemoteError):
+    """An object is not what was stored."""
+
+    errno = EIO
+    exit_code = 67
+
+
+class RemoteTaken(RemoteError):
+    """Another store, or the same on another machine, writes to the remote."""
+
+    errno = EBUSY
+    exit_code = 68
+
+
+class BadRemote(RemoteError):
+    """A URL or a setting that makes no sense; the message names its key."""
+
+    errno = EINVAL
+    exit_code = 69
+
+
+class WrongKey(RemoteError):
+    """A passphrase or a key that does not open the remote or the store."""
+
+    errno = EACCES
+    exit_code = 70
+
+
+class NoSuchRemote(RemoteError):
+    """The store has no remote of that name."""
+
+    errno = ENOENT
+    exit_code = 71
+
+
+class NotEnoughCopies(FusefsError):
+    """Too few proved copies elsewhere to drop the one here."""
+
+    errno = EBUSY
+    exit_code = 72
+
+
+class TransferError(FusefsError):
+    """Something about a transfer."""
+
+
+class BadTransfer(TransferError):
+    """A request for a transfer that makes no sense; nothing was recorded."""
+
+    errno = EINVAL
+    exit_code = 80
+
+
+class UnknownEndpoint(TransferError):
+    """A source or destination that does not exist."""
+
+    errno = ENOENT
+    exit_code = 81
+
+
+class PayloadTooLarge(TransferError):
+    """More than one transfer may carry."""
+
+    errno = EFBIG
+    exit_code = 82
+
+
+class NoSuchTransfer(TransferError):
+    """A transfer that was never created, or was pruned since."""
+
+    errno = ENOENT
+    exit_code = 83
+
+
+class TransferFailed(TransferError):
+    """A transfer that ended in failure."""
+
+    errno = EIO
+    exit_code = 84
+
+
+class TransferCanceled(TransferError):
+    """A transfer that was canceled."""
+
+    errno = ECANCELED
+    exit_code = 85
+
+
+class TooManyTransfers(TransferError):
+    """Queues are full: try again later."""
+
+    errno = EAGAIN
+    exit_code = 86
+
+
+class AlreadyRunning(TransferError):
+    """Transfers were started before."""
+
+    errno = EALREADY
+    exit_code = 87
+
+
+class NotRunning(TransferError):
+    """Transfers were not started, or were stopped since."""
+
+    errno = ENOTCONN
+    exit_code = 88
 
 
 class Refused(FusefsError):

@@ -21,6 +21,10 @@ Numbers in keys are big-endian, so that byte order is number order::
     w ino                   half-written file            model.partial
     s name                  setting of the trash         trash.{retention,steady}
                             or the scrub                 model.scrub
+    a name                  remote                       model.remote
+    k segment remote        copy of a segment there      model.remote
+    y id                    transfer, by its UUID        model.transfer
+    j time id               transfer that has ended      model.transfer
     z ino                   inode to be freed            number of the entry that it was, or empty
     m name                  the index's own books (never logged): position, counters
 
@@ -36,6 +40,8 @@ INODE, NAME, ORDER, DIRECTORY, LINK, XATTR, EXTENT, BLOCK, CORRUPTION = (
 ENTRY, QUEUE, BATCH, HISTORY, FINISHED, JOB, REVIVAL, SETTING, PARTIAL, ORPHAN, META = (
     b"t", b"q", b"g", b"h", b"f", b"p", b"r", b"s", b"w", b"z", b"m",
 )  # fmt: skip
+
+REMOTE, COPY, TRANSFER, JOURNAL = b"a", b"k", b"y", b"j"
 
 _ONE = Struct(">cQ")
 _TWO = Struct(">cQQ")
@@ -112,6 +118,22 @@ def partial(ino: int) -> bytes:
 
 def setting(name: str) -> bytes:
     return SETTING + name.encode()
+
+
+def remote(name: str) -> bytes:
+    return REMOTE + name.encode()
+
+
+def copy(segment: int, remote: int) -> bytes:
+    return _pack_two(COPY, segment, remote)
+
+
+def transfer(id: bytes) -> bytes:
+    return TRANSFER + id
+
+
+def journal(time_ns: int, id: bytes) -> bytes:
+    return _pack_one(JOURNAL, time_ns) + id
 
 
 def orphan(ino: int) -> bytes:

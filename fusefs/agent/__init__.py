@@ -1,0 +1,9 @@
+"""The agent: the network side, a process of its own beside the daemon of a mount.
+
+It can neither starve nor kill the filesystem. It is a client of the daemon's control socket: it
+asks what is to be sent, fetched or moved, does it, and says what came of it. The daemon starts it
+and starts it again when it dies; whatever it did not report is asked for again.
+
+What must stay true: it holds nothing that would be missed. All that must be remembered is in the
+store, and what is sent or fetched twice is the same.
+"""

@@ -1,0 +1,21 @@
+"""Remotes: places outside this machine's store where copies of objects are kept.
+
+::
+
+    api         the seam: what a remote can do, what is durable then, what may be tried again
+    address     URL -> what to connect to; secrets, from a file or the environment
+    memory      a remote in this process: what the contract is written against
+    directory   a local directory, such as a mounted disk
+    sftp        by SFTP
+    objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL
+    retry, throttle, verify, fault, encrypted
+                wrappers: a remote around a remote
+    contract    what every remote must keep, as checks that also users' own buckets can be put to
+
+Called by `sync`, `transfers` and the processes above. A remote knows names and bytes; it knows
+nothing of stores, segments or transfers.
+
+What must stay true: an object is there whole or not at all; a name never changes its content; no
+secret reaches argv, a log or an error message; calls block, so they are made in threads of a
+process that is not the mount's.
+"""
