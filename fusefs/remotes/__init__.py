@@ -8,8 +8,11 @@
     directory   a local directory, such as a mounted disk
     sftp        by SFTP
     objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL
-    retry, throttle, verify, fault, encrypted
+    retry, throttle, verify, fault
                 wrappers: a remote around a remote
+    encrypted   one more: a remote around one that sees neither contents nor names
+    sealed, veil, keyring
+                its objects, byte by byte; their names; its key slots
     contract    what every remote must keep, as checks that also users' own buckets can be put to
 
 Called by `sync`, `transfers` and the processes above. A remote knows names and bytes; it knows
