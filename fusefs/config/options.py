@@ -3,9 +3,11 @@
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fusefs.base.units import parse_duration, parse_size
+from fusefs.config import transfers
+from fusefs.config.transfers import TransferOptions
 from fusefs.errors import UsageError
 
 Compression = Literal["none", "zstd"]
@@ -61,6 +63,7 @@ class MountOptions:
     scrub_every_s: float = 30 * 86400.0
     #: Where Prometheus may ask for the counters; None: nowhere.
     metrics: Address | None = None
+    transfers: TransferOptions = field(default_factory=TransferOptions)
     fuse_options: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
@@ -70,6 +73,7 @@ class MountOptions:
         Raises UsageError that names the unknown or malformed option.
         """
         values: dict[str, object] = {}
+        limits: dict[str, Any] = {}
         kernel = set()
         for option in (o for text in texts for o in text.split(",") if o):
             name, _, value = option.partition("=")
@@ -95,12 +99,15 @@ class MountOptions:
                 values["scrub_every_s"] = _period(option, value)
             elif name == "metrics":
                 values["metrics"] = _address(option, value)
+            elif name.startswith(transfers.PREFIX):
+                limits |= transfers.parse(option, name.removeprefix(transfers.PREFIX), value)
             elif option in KERNEL:
                 kernel.add(option)
                 if option == "allow_other":
                     values["allow_other"] = True
             else:
                 raise UsageError(f"mount option {option!r} is not known; see fusefs mount --help")
+        values["transfers"] = TransferOptions(**limits)
         return cls(fuse_options=frozenset(kernel), **values)  # type: ignore[arg-type]
 
 

@@ -13,7 +13,18 @@ import msgspec
 
 from fusefs.fsck.census import Census
 from fusefs.fsck.view import Rows
-from fusefs.model import batch, corruption, dirent, entry, extent, job, keys, partial, scrub
+from fusefs.model import (
+    batch,
+    corruption,
+    dirent,
+    entry,
+    extent,
+    job,
+    keys,
+    partial,
+    scrub,
+    transfer,
+)
 from fusefs.model.batch import RemovalBatch
 from fusefs.model.block import FORMER_LEAF_SIZE, LEAF_SIZE, RAW, Block, leaves_bytes
 from fusefs.model.corruption import Corruption
@@ -23,6 +34,7 @@ from fusefs.model.extent import BLOCK_SIZE, Extent
 from fusefs.model.inode import Inode
 from fusefs.model.job import Job
 from fusefs.model.partial import Partial
+from fusefs.model.transfer import Ended
 from fusefs.store import format
 from fusefs.trash.policy import Policy
 from fusefs.trash.steady import Mark
@@ -207,6 +219,8 @@ def _shown(key: bytes) -> str:
     """A key as model.keys writes it: ``e 12 1048576``."""
     if key[:1] == keys.SETTING:
         return f"s {os.fsdecode(key[1:])}"
+    if key[:1] == keys.TRANSFER:
+        return f"y {key[1:17].hex()} {key[17:]!r}"
     parts = [key[:1].decode(), str(keys.number(key))]
     if key[:1] in (keys.ORDER, keys.EXTENT, keys.QUEUE, keys.FINISHED):
         parts.append(str(keys.second(key)))
@@ -358,6 +372,32 @@ def _setting(key: bytes, row: bytes) -> object:
     raise ValueError("there is no such setting")
 
 
+def _transfer(key: bytes, row: bytes) -> object:
+    match len(key), key[17:18]:
+        case 17, b"":
+            return transfer.unpack(row)
+        case 18, b"s":
+            asked = transfer.unpack_specification(row)
+            if asked.id != key[1:17]:
+                raise ValueError(f"it says to be of transfer {asked.id.hex()}")
+            return asked
+        case 22, b"f":
+            file = transfer.unpack_file(row)
+            if file.number != int.from_bytes(key[18:], "big"):
+                raise ValueError(f"it says to be file {file.number}")
+            return file
+    raise ValueError(f"its key has {len(key)} bytes")
+
+
+def _ended(key: bytes, row: bytes) -> Ended:
+    if len(key) != 25:
+        raise ValueError(f"its key has {len(key)} bytes")
+    ended = transfer.unpack_ended(row)
+    if (ended.stop_ns, ended.id) != (keys.number(key), key[9:]):
+        raise ValueError(f"it says to be of transfer {ended.id.hex()}")
+    return ended
+
+
 def _orphan(key: bytes, row: bytes) -> int:
     _one_number(key)
     if len(row) not in (0, 8):
@@ -388,6 +428,8 @@ _DECODERS: dict[bytes, Callable[[bytes, bytes], Any]] = {
     keys.REVIVAL: _revival,
     keys.SETTING: _setting,
     keys.PARTIAL: _partial,
+    keys.TRANSFER: _transfer,
+    keys.JOURNAL: _ended,
     keys.ORPHAN: _orphan,
     keys.META: _book,
 }

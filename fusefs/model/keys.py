@@ -24,6 +24,8 @@ Numbers in keys are big-endian, so that byte order is number order::
     a name                  remote                       model.remote
     k segment remote        copy of a segment there      model.remote
     y id                    transfer, by its UUID        model.transfer
+    y id "s"                what was asked for           model.transfer
+    y id "f" number         one file of it               model.transfer
     j time id               transfer that has ended      model.transfer
     z ino                   inode to be freed            number of the entry that it was, or empty
     m name                  the index's own books (never logged): position, counters
@@ -130,6 +132,19 @@ def copy(segment: int, remote: int) -> bytes:
 
 def transfer(id: bytes) -> bytes:
     return TRANSFER + id
+
+
+def specification(id: bytes) -> bytes:
+    return TRANSFER + id + b"s"
+
+
+def transfer_files(id: bytes) -> bytes:
+    """What the keys of all files of a transfer begin with."""
+    return TRANSFER + id + b"f"
+
+
+def transfer_file(id: bytes, number: int) -> bytes:
+    return TRANSFER + id + b"f" + number.to_bytes(4, "big")
 
 
 def journal(time_ns: int, id: bytes) -> bytes:
