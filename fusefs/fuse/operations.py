@@ -80,21 +80,14 @@ def _caller(context: RequestContext) -> Caller:
     return Caller(context.uid, context.gid, context.pid)
 
 
-def _is_write_back_of_times(fields: SetattrFields) -> bool:
-    """Whether a kernel with a write-back cache tells the times of earlier writes."""
+def _tells_writes_at_most(fields: SetattrFields) -> bool:
+    """Whether there is nothing but times of earlier writes, as a kernel with a write-back cache
+    tells them."""
     others = (
         fields.update_size, fields.update_mode, fields.update_uid, fields.update_gid,
         fields.update_atime,
     )  # fmt: skip
-    return fields.update_ctime and not any(others)
-
-
-def _asks_nothing(fields: SetattrFields) -> bool:
-    asked = (
-        fields.update_size, fields.update_mode, fields.update_uid, fields.update_gid,
-        fields.update_atime, fields.update_mtime,
-    )  # fmt: skip
-    return not any(asked)
+    return not any(others)
 
 
 def _kept_set_id(inode: Inode, context: RequestContext) -> int:
@@ -326,7 +319,9 @@ class Operations(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> EntryAttributes:  # fmt: skip
         target = self._tree.inode(inode)
-        if not (self.enable_writeback_cache and _is_write_back_of_times(fields)):
+        if not (
+            self.enable_writeback_cache and fields.update_ctime and _tells_writes_at_most(fields)
+        ):
             self._refuse_in_trash(target)
         if fields.update_size:
             self._files.truncate(target, attr.st_size, keeps=_kept_set_id(target, ctx))
@@ -361,7 +356,7 @@ class Operations(pyfuse3.Operations):
         mode = inode.mode & (~SET_ID | keeps)
         if fields.update_uid or fields.update_gid:
             return mode
-        if not _asks_nothing(fields):
+        if fields.update_mtime or not _tells_writes_at_most(fields):
             return None
         is_chown = fields.update_ctime or not self._files.is_written(inode.ino)
         if is_chown and mode != inode.mode and context.uid not in (0, inode.uid):
