@@ -4,6 +4,8 @@ Extents cover [0, stored size) exactly; see model.extent. Each extent holds one 
 block.
 """
 
+from collections.abc import Iterable
+
 from fusefs.errors import StoreDamaged
 from fusefs.model import extent, keys
 from fusefs.model.extent import HOLE, Extent
@@ -42,18 +44,13 @@ class Extents:
             raise StoreDamaged(f"inode {ino} has no extent for byte {position}: run fusefs fsck")
         return found
 
-    def store(self, act: Act, inode: Inode, pieces: list[tuple[int, bytes | bytearray]]) -> None:
-        """Make `pieces` (offset, bytes) blocks of the file; gaps behind its end become holes."""
+    def store(self, act: Act, inode: Inode, pieces: Iterable[tuple[int, Prepared]]) -> None:
+        """Make `pieces` (offset, content) blocks of the file; gaps behind its end become holes."""
         new = [
-            Extent(offset, len(data), self._store.blocks.add(act, data), 0)
-            for offset, data in pieces
+            Extent(offset, len(piece), self._store.blocks.add(act, piece), 0)
+            for offset, piece in pieces
         ]
         self.replace(act, inode, new)
-
-    def store_prepared(self, act: Act, inode: Inode, offset: int, piece: Prepared) -> None:
-        """Make one piece a block of the file, as `store` does."""
-        number = self._store.blocks.add(act, piece.content, piece)
-        self.replace(act, inode, [Extent(offset, len(piece.content), number, 0)])
 
     def replace(self, act: Act, inode: Inode, new: list[Extent]) -> None:
         """Lay `new` over the map; the stored size grows as far as they reach."""

@@ -3,29 +3,26 @@
 Waiting bytes are flushed by fsync, by close, by age, and when all files together hold more than
 the limit. A flush that fails keeps the bytes and tells the caller.
 
-A span that has become a whole block is answered at once and hashed on another core; it waits
-on meanwhile, for readers to see. The next write to its file stores it, or whatever flushes before.
-What cannot be stored then waits on, and the error is that of the call that met it.
+A write that makes a span a whole block is answered at once, and the block stored later (see
+`ahead`); what cannot be stored then waits on, and the error is that of the call that met it.
 """
 
 import os
 import time
 from collections.abc import Callable
 from errno import EBADF, EFBIG, EPERM, ESTALE
-from functools import partial
 
 import trio
 
-from fusefs.base import writeback
 from fusefs.base.process import Deaths, name_of, signal_name
-from fusefs.base.worker import Job, Worker
 from fusefs.errors import Refused, StoreDamaged
+from fusefs.files.ahead import Ahead
 from fusefs.files.extents import Extents
+from fusefs.files.opened import Handle, OpenFile
 from fusefs.files.partials import Partials
-from fusefs.files.waiting import Waiting, contents, joined
+from fusefs.files.waiting import joined
 from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import Inode
-from fusefs.store.blocks import Prepared
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 from fusefs.tree.tree import Tree
@@ -35,8 +32,6 @@ SIZE_MAX = (1 << 63) - 1
 _READAHEAD = 4 << 20
 #: One file may hold this part of the limit: a flush of all of it holds up everybody.
 _FILE_SHARE = 4
-#: Whole blocks that may be with the other core, of one file and of all; with them come as many MiB.
-_AHEAD_FILE, _AHEAD = 4, 8
 #: A log tail up to this is synced on the loop: a thread's round trip would take longer.
 _INLINE_SYNC = 256 << 10
 #: Small reads are made on the loop, while the disk lately answered this fast; nobody asks before
@@ -45,34 +40,6 @@ _SMALL_READ = 64 << 10
 _INLINE_READ_S = 0.5e-3
 #: What takes less did not come from the disk.
 _FROM_MEMORY_S = 50e-6
-
-
-class OpenFile:
-    """What all handles of one file share."""
-
-    __slots__ = (
-        "coming", "handles", "inode", "is_live", "next_read", "prefetched", "waiting", "writers",
-    )  # fmt: skip
-
-    def __init__(self, inode: Inode) -> None:
-        self.inode = inode
-        self.waiting = Waiting()
-        self.coming: dict[int, Job[Prepared]] = {}  # spans that wait as whole blocks
-        self.handles = self.writers = 0
-        self.is_live = False  # opened while it had a name: may be written even in the trash
-        self.next_read = self.prefetched = 0
-
-
-class Handle:
-    """One open(2), by the process or thread `pid`. `is_cut_off`: it may not write any more."""
-
-    __slots__ = ("file", "is_cut_off", "is_writer", "pid")
-
-    def __init__(self, file: OpenFile, is_writer: bool, pid: int) -> None:
-        self.file = file
-        self.is_cut_off = False
-        self.is_writer = is_writer
-        self.pid = pid
 
 
 class Files:
@@ -91,8 +58,7 @@ class Files:
         self._open: dict[int, OpenFile] = {}
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
-        self._worker = Worker("hashing")
-        self._ahead = 0  # how many spans of all files are `coming`
+        self._ahead = Ahead(tree.store)
         self._sync_lock = trio.Lock()
         self._cold_read_s = 0.0  # moving average of small ones
 
@@ -104,7 +70,7 @@ class Files:
             raise Refused(EPERM, "what is in the trash cannot be changed")
         file = self._open.get(inode.ino)
         if file is None:
-            file = self._open[inode.ino] = OpenFile(inode)
+            file = self._open[inode.ino] = OpenFile(inode, self._ahead)
             self._tree.inodes.held[inode.ino] = inode
         file.handles += 1
         file.writers += for_writing
@@ -211,7 +177,8 @@ class Files:
         if self.expected and (tell := self.expected.get(file.inode.ino)):
             tell(len(data))
         if file.coming:
-            self._store_coming(file, offset, end)
+            for span in file.coming.due(offset, end):
+                self._store_span(file, span)
         self._store.space.admit_data(len(data), self.waiting_bytes)
         inode, waiting = file.inode, file.waiting
         before = waiting.size_bytes
@@ -221,30 +188,12 @@ class Files:
             inode.size = end
         self._tree.wrote(inode)
         for span in whole:
-            self._prepare(file, span)
+            if not file.coming.add(span, waiting.parts(span)):
+                self._store_span(file, span)
         if waiting.size_bytes > self._limit // _FILE_SHARE:
             self.flush(file)
         elif self.waiting_bytes > self._limit:
             self._flush_oldest()
-
-    def _prepare(self, file: OpenFile, span: int) -> None:
-        """Have a whole span hashed, or store it where enough of them are."""
-        if self._ahead >= _AHEAD:
-            self._store_span(file, span)
-            return
-        parts, prepare = file.waiting.parts(span), self._store.blocks.prepare
-        file.coming[span] = self._worker.submit(lambda: prepare(contents(parts)))
-        self._ahead += 1
-
-    def _store_coming(self, file: OpenFile, offset: int, end: int) -> None:
-        """Before a write of [offset, end): store what is hashed, and what the write would change or
-        be too many beside."""
-        first, last = offset // BLOCK_SIZE, (end - 1) // BLOCK_SIZE
-        is_hit = any(first <= span <= last for span in file.coming)
-        for span, job in list(file.coming.items()):
-            if not (is_hit or job.is_done or len(file.coming) >= _AHEAD_FILE):
-                return
-            self._store_span(file, span)
 
     def _flush_oldest(self) -> None:
         holders = sorted(
@@ -279,35 +228,24 @@ class Files:
 
     def _store_span(self, file: OpenFile, span: int, *, completes: bool = False) -> None:
         inode, waiting = file.inode, file.waiting
-        job = file.coming.get(span)
-        try:
-            prepared = job.result() if job else None
-        except BaseException:
-            self._forget_coming(file, span)  # the next try does without
-            raise
+        hashed = file.coming.result(span)
         with self._tree.act() as act:
             if not completes:
                 self.partials.begin(act, inode)
-            if prepared:
-                self.extents.store_prepared(act, inode, span * BLOCK_SIZE, prepared)
+            if hashed is not None:
+                self.extents.store(act, inode, [(span * BLOCK_SIZE, hashed)])
             else:
-                self.extents.store(act, inode, joined(waiting.parts(span)))
+                prepare, parts = self._store.blocks.prepare, joined(waiting.parts(span))
+                self.extents.store(act, inode, [(at, prepare(piece)) for at, piece in parts])
             if completes and inode.size == inode.stored_size:
                 self.partials.end(act, inode.ino)
-        self._forget_coming(file, span)
+        file.coming.drop(span)
         before = waiting.size_bytes
         waiting.drop(span)
         self.waiting_bytes += waiting.size_bytes - before
         if not waiting and inode.size == inode.stored_size:
             self._tree.inodes.unpin(inode)
-        for written in self._store.take_written():
-            self._worker.submit(partial(writeback.begin, *written))
-
-    def _forget_coming(self, file: OpenFile, span: int) -> None:
-        job = file.coming.pop(span, None)
-        if job is not None:
-            job.wait()  # it holds memory until then
-            self._ahead -= 1
+        self._ahead.begin_writing()
 
     def flush_older_than(self, age_s: float) -> None:
         """Flush the files whose oldest waiting byte is older than that."""
@@ -321,9 +259,9 @@ class Files:
 
         Raises DiskFull or StoreError; so does the next write to the file then.
         """
-        if self._ahead:
+        if self._ahead.count:
             for file in [file for file in self._open.values() if file.coming]:
-                for span in list(file.coming):
+                for span in file.coming:
                     self._store_span(file, span)
 
     def flush_all(self) -> None:
@@ -362,8 +300,7 @@ class Files:
         finally:
             # Only now: where the disk refused, the file is as long as it was, or as it got.
             if file and file.waiting:
-                for span in [s for s in file.coming if (s + 1) * BLOCK_SIZE > inode.size]:
-                    self._forget_coming(file, span)
+                file.coming.truncate(inode.size)
                 before = file.waiting.size_bytes
                 file.waiting.truncate(inode.size)
                 self.waiting_bytes += file.waiting.size_bytes - before

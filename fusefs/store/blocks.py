@@ -35,14 +35,38 @@ _CACHE_BYTES = 16 << 20
 _AHEAD, _SOUND_MAX = 4, 100_000
 
 
-class Prepared(NamedTuple):
-    """What is to become a block, with all of it that can be computed without the store."""
+class Encoded(NamedTuple):
+    """A block as it is stored: `payload` by `codec`, and the `leaves` of a large plain one."""
 
-    content: Buffer
-    digest: bytes
-    leaves: bytes
     codec: int
     payload: Buffer
+    leaves: bytes
+
+
+class Prepared:
+    """What is to become a block: its content, the hash of that, and, made when it is asked for,
+    what is stored of it."""
+
+    __slots__ = ("_compress", "_encoded", "content", "digest")
+
+    def __init__(self, content: Buffer, *, compress: bool) -> None:
+        self.content = content
+        self.digest = blake3(content).digest()
+        self._compress = compress
+        self._encoded: Encoded | None = None
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def encoded(self) -> Encoded:
+        """What is stored if it is new; computed once."""
+        if self._encoded is None:
+            codec, payload = format.encode(self.content, self._compress)
+            has_leaves = codec == RAW and len(self.content) > 2 * LEAF_SIZE
+            self._encoded = Encoded(
+                codec, payload, leaf_hashes(self.content) if has_leaves else b""
+            )
+        return self._encoded
 
 
 @dataclass
@@ -87,29 +111,23 @@ class Blocks:
     # -- writing
 
     def prepare(self, data: Buffer) -> Prepared:
-        """Hash and compress what is to be added. In any thread; most of it on another core."""
-        return self._prepared(data, blake3(data).digest())
+        """Hash what is to be added. In any thread."""
+        return Prepared(data, compress=self._compress)
 
-    def _prepared(self, data: Buffer, digest: bytes) -> Prepared:
-        codec, payload = format.encode(data, self._compress)
-        has_leaves = codec == RAW and len(data) > 2 * LEAF_SIZE
-        return Prepared(data, digest, leaf_hashes(data) if has_leaves else b"", codec, payload)
-
-    def add(self, batch: Batch, data: Buffer, prepared: Prepared | None = None) -> int:
-        """The number of a block with this content, written if it is new. `prepared`: the same.
+    def add(self, batch: Batch, new: Prepared) -> int:
+        """The number of a block with this content, written if there is none.
 
         The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
         """
-        digest = prepared.digest if prepared else blake3(data).digest()
-        number = self.find(batch, digest, len(data))
+        number = self.find(batch, new.digest, len(new))
         if number is None:
-            return self._write_block(batch, prepared or self._prepared(data, digest))
+            return self._write_block(batch, new)
         block = self.row(batch, number)
         if self._is_sound(batch, number, block):
             self.counts.dedup_hits += 1
-            self.counts.dedup_bytes += len(data)
+            self.counts.dedup_bytes += len(new)
         else:
-            self._heal(batch, number, block, prepared or self._prepared(data, digest))
+            self._heal(batch, number, block, new)
         return number
 
     def find(self, batch: Batch, digest: bytes, length: int) -> int | None:
@@ -146,25 +164,26 @@ class Blocks:
 
     def _heal(self, batch: Batch, number: int, block: Block, new: Prepared) -> None:
         """Write the content of a bad block anew, for all that need it."""
-        row = block._replace(stored=len(new.payload), codec=new.codec, leaves=new.leaves)
-        self.write_again(batch, number, row, new.payload)
+        codec, payload, leaves = new.encoded()
+        row = block._replace(stored=len(payload), codec=codec, leaves=leaves)
+        self.write_again(batch, number, row, payload)
         batch.delete(keys.corruption(number))
         self.on_heal(number)
         self._count_written(new)
 
     def _count_written(self, new: Prepared) -> None:
         self.counts.written += 1
-        self.counts.plain_bytes += len(new.content)
-        self.counts.written_bytes += len(new.payload)
+        self.counts.plain_bytes += len(new)
+        self.counts.written_bytes += len(new.encoded().payload)
 
     def _write_block(self, batch: Batch, new: Prepared) -> int:
-        content, digest, leaves, codec, payload = new
+        codec, payload, leaves = new.encoded()
         number = self._counters.block = self._counters.block + 1
-        at = self._append_block(number, codec, len(content), digest, payload)
+        at = self._append_block(number, codec, len(new), new.digest, payload)
         offset = at.offset + format.BLOCK_OVERHEAD
-        block = Block(at.segment, offset, len(payload), len(content), codec, digest, 0, leaves)
+        block = Block(at.segment, offset, len(payload), len(new), codec, new.digest, 0, leaves)
         batch.put(keys.block(number), block.pack())
-        self._hints.put(digest, number)
+        self._hints.put(new.digest, number)
         self._count_written(new)
         return number
 

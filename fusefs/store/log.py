@@ -6,6 +6,7 @@ one writev. An act is acknowledged after its flush; a flush that fails leaves th
 
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,14 @@ class Position(NamedTuple):
     offset: int
 
 
+class Written(NamedTuple):
+    """Bytes of a segment that the disk may begin with. The descriptor is its owner's to close."""
+
+    descriptor: int
+    offset: int
+    size: int
+
+
 class Log:
     """The writer of STORE/segments. One thread appends; `sync` may run in another.
 
@@ -54,7 +63,8 @@ class Log:
         self._blocks: list[format.SealedBlock] = []
         self._unsynced: list[int] = []  # descriptors of sealed segments
         self._begun = 0  # bytes of the segment that were given out by `take_written`
-        self._written_back: list[tuple[int, int, int]] = []
+        #: The rest of the segment that was sealed last; whoever takes it out closes it.
+        self._sealed_rest: deque[Written] = deque()
         self._is_new_name = False
         self._is_torn = False  # bytes of a failed append may stand behind `_written`
         self._half_made: Path | None = None  # a segment whose header could not be written
@@ -134,7 +144,8 @@ class Log:
         record = format.pack_seal(self._blocks)
         self._staged, self._staged_bytes = [record], len(record)
         self.flush()
-        self._note_written()
+        self._close_sealed_rest()
+        self._sealed_rest += self._to_begin()
         self._unsynced.append(self._descriptor)
         self._descriptor = -1
         self._blocks = []
@@ -149,19 +160,31 @@ class Log:
         self.seal()
         self._open_segment()
 
-    def take_written(self) -> list[tuple[int, int, int]]:
-        """(descriptor, offset, size) of what was written since the last call, in large parts, that
-        the disk may begin with; the descriptors are open until the next `sync` at least."""
-        if not self._written_back and self._written - self._begun < _WRITE_BACK_BYTES:
+    def take_written(self) -> list[Written]:
+        """What was written since the last call, in large parts: of the newest segment and of the
+        one before it. The descriptors are the caller's to close."""
+        if not self._sealed_rest and self._written - self._begun < _WRITE_BACK_BYTES:
             return []
+        found: list[Written] = []
+        with suppress(IndexError):  # a sync in another thread was faster
+            found.append(self._sealed_rest.popleft())
         if self._descriptor >= 0:
-            self._note_written()
-        found, self._written_back = self._written_back, []
+            found += self._to_begin()
         return found
 
-    def _note_written(self) -> None:
-        self._written_back.append((self._descriptor, self._begun, self._written - self._begun))
-        self._begun = self._written
+    def _to_begin(self) -> list[Written]:
+        """What the disk was not told to begin with; none where no descriptor is left for it."""
+        begun, self._begun = self._begun, self._written
+        try:
+            # One of its own: a sync in another thread may close the log's while it is used.
+            return [Written(os.dup(self._descriptor), begun, self._written - begun)]
+        except OSError:
+            return []
+
+    def _close_sealed_rest(self) -> None:
+        with suppress(IndexError):
+            while True:
+                os.close(self._sealed_rest.popleft().descriptor)
 
     def forget(self, segment: int) -> None:
         """The file of a segment was deleted."""
@@ -181,7 +204,7 @@ class Log:
         # In this order: a segment sealed in between is then in both, never in neither.
         current = self._descriptor
         sealed = list(self._unsynced)
-        self._written_back = []
+        self._close_sealed_rest()
         is_new_name, self._is_new_name = self._is_new_name, False
         try:
             failpoints.hit("log.sync")
@@ -212,6 +235,7 @@ class Log:
         for descriptor in (*self._unsynced, self._descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
+        self._close_sealed_rest()
         self._unsynced, self._descriptor = [], -1
 
     def _open_segment(self) -> None:

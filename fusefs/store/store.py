@@ -28,7 +28,7 @@ from fusefs.store.counters import Counters
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import WAY_OUT, Batch, Index, MapFull
-from fusefs.store.log import Log, Position
+from fusefs.store.log import Log, Position, Written
 from fusefs.store.probe import probe
 from fusefs.store.recovery import Replay, list_segments, make_durable, replay, segment_sizes
 from fusefs.store.space import Space
@@ -251,7 +251,7 @@ class Store:
 
     # -- durability
 
-    def take_written(self) -> list[tuple[int, int, int]]:
+    def take_written(self) -> list[Written]:
         """What the disk may begin with, see `Log.take_written`."""
         return self._log.take_written()
 

@@ -10,7 +10,7 @@ import trio
 
 from fusefs.base import failpoints
 from fusefs.errors import DiskFull, StoreError
-from fusefs.files.files import OpenFile
+from fusefs.files.opened import OpenFile
 from fusefs.store.blocks import Prepared
 from fusefs.store.log import Buffer
 from tests.unit import invariants
@@ -30,11 +30,12 @@ def handle(fs: InProcess) -> Iterator[int]:
 
 @pytest.fixture
 def gate(fs: InProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """No block is hashed until it is set."""
+    """No block is hashed beside the loop until it is set."""
     gate, prepare = threading.Event(), fs.store.blocks.prepare
 
     def late(data: Buffer) -> Prepared:
-        gate.wait()
+        if threading.current_thread() is not threading.main_thread():
+            gate.wait()
         return prepare(data)
 
     monkeypatch.setattr(fs.store.blocks, "prepare", late)
@@ -130,7 +131,7 @@ def test_an_append_that_fails_is_told_to_the_next_write_which_takes_nothing(
     fs: InProcess, handle: int
 ) -> None:
     fs.pwrite(handle, 0, CONTENT[:MIB])
-    opened(fs, handle).coming[0].wait()
+    opened(fs, handle).coming.result(0)
     failpoints.arm("log.append=1:ENOSPC")
     with pytest.raises(DiskFull):
         fs.pwrite(handle, MIB, b"refused")

@@ -6,6 +6,7 @@ from pathlib import Path
 from fusefs.model import keys
 from fusefs.store import format
 from fusefs.store.format import Record, Torn
+from fusefs.store.index import Batch
 from fusefs.store.store import Store
 
 
@@ -24,10 +25,15 @@ def get(store: Store, name: str) -> bytes | None:
     return store.get(b"~" + name.encode())
 
 
+def stage(store: Store, batch: Batch, content: bytes) -> int:
+    """A block in `batch`; returns its number."""
+    return store.blocks.add(batch, store.blocks.prepare(content))
+
+
 def add(store: Store, content: bytes) -> int:
     """A block with one reference; returns its number."""
     batch = store.batch()
-    number = store.blocks.add(batch, content)
+    number = stage(store, batch, content)
     store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
     return number

@@ -14,7 +14,7 @@ from fusefs.model.block import Block
 from fusefs.store.blocks import REFILL_SLICE
 from fusefs.store.hints import Hints
 from fusefs.store.store import Store
-from tests.unit.store.acts import add, block_row, flip, segment
+from tests.unit.store.acts import add, block_row, flip, segment, stage
 
 Open = Callable[[], Store]
 CONTENT = b"content" * 1000
@@ -33,7 +33,7 @@ def test_the_same_content_is_stored_once(store: Store) -> None:
 
 def test_duplicates_within_one_act_are_found(store: Store) -> None:
     batch = store.batch()
-    assert store.blocks.add(batch, b"content") == store.blocks.add(batch, b"content")
+    assert stage(store, batch, b"content") == stage(store, batch, b"content")
 
 
 def test_duplicates_are_found_after_a_clean_stop(open_store: Open) -> None:
@@ -70,7 +70,7 @@ def test_before_the_refill_a_duplicate_is_stored_again_and_reads_well(open_store
 def test_a_refill_that_was_broken_off_starts_again(open_store: Open) -> None:
     store = open_store()
     batch = store.batch()
-    numbers = [store.blocks.add(batch, b"%d" % index) for index in range(6000)]
+    numbers = [stage(store, batch, b"%d" % index) for index in range(6000)]
     for number in numbers:
         store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
@@ -89,7 +89,7 @@ def test_a_refill_that_was_broken_off_starts_again(open_store: Open) -> None:
 def test_the_newest_blocks_are_found_first(open_store: Open) -> None:
     store = open_store()
     batch = store.batch()
-    numbers = [store.blocks.add(batch, b"%d" % index) for index in range(REFILL_SLICE + 1)]
+    numbers = [stage(store, batch, b"%d" % index) for index in range(REFILL_SLICE + 1)]
     for number in numbers:
         store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
@@ -150,7 +150,7 @@ def test_hints_that_cannot_be_written_do_not_stop_a_write(store: Store) -> None:
     hints._transaction = hints._environment.begin(write=True)
     batch = store.batch()
     for index in range(3000):  # more than 64 KiB hold, fewer than make it grow
-        store.blocks.add(batch, b"%d" % index)
+        stage(store, batch, b"%d" % index)
     store.commit(batch)
     assert hints.needs_refill
     number = add(store, b"content")

@@ -14,9 +14,18 @@ from fusefs.model.block import Block
 from fusefs.store import format
 from fusefs.store.format import Record, Torn
 from fusefs.store.store import Store
-from tests.unit.store.acts import add, block_row, get, put, records, segment
+from tests.unit.store.acts import add, block_row, get, put, records, segment, stage
 
 Open = Callable[[], Store]
+
+
+def file_of(descriptor: int) -> Path:
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+
+def all_open_files() -> list[Path]:
+    with os.scandir("/proc/self/fd") as names:
+        return [file_of(int(name.name)) for name in names if Path(name.path).is_symlink()]
 
 
 def test_segments_stay_within_16_mib_and_end_with_a_seal_of_their_blocks(
@@ -52,7 +61,9 @@ def test_all_that_was_written_is_given_out_once_in_large_parts(
     for _ in range(40):
         add(store, os.urandom(900_000))
         parts = store.take_written()
-        found += [(Path(os.readlink(f"/proc/self/fd/{one}")).name, *rest) for one, *rest in parts]
+        found += [(file_of(one.descriptor).name, one.offset, one.size) for one in parts]
+        for one in parts:
+            os.close(one.descriptor)
     assert store.take_written() == []
     assert 6 < len(found) < 16
     for name in sorted({name for name, _, _ in found}):
@@ -66,6 +77,35 @@ def test_all_that_was_written_is_given_out_once_in_large_parts(
     store.seal()
     store.sync()
     assert store.take_written() == []
+
+
+def test_what_was_given_out_is_open_until_it_is_closed(store: Store, path: Path) -> None:
+    for _ in range(6):
+        add(store, os.urandom(900_000))
+    newest = segment(path, store.newest_segment)
+    (written,) = store.take_written()
+    store.seal()
+    (rest,) = store.take_written()
+    store.sync()
+    assert file_of(written.descriptor) == file_of(rest.descriptor) == newest
+    for one in (written, rest):
+        os.close(one.descriptor)
+
+
+def test_what_nobody_takes_does_not_pile_up(store: Store, path: Path) -> None:
+    for _ in range(100):
+        add(store, os.urandom(900_000))
+    sealed, newest = store.newest_segment - 1, store.newest_segment
+    found = store.take_written()
+    assert [file_of(one.descriptor) for one in found] == [
+        segment(path, number) for number in (sealed, newest)
+    ]
+    for one in found:
+        os.close(one.descriptor)
+    store.seal()
+    store.sync()
+    is_of_log = [one.parent == segment(path, 1).parent for one in all_open_files()]
+    assert not any(is_of_log)
 
 
 def test_an_idle_segment_is_sealed_on_demand_and_the_next_append_opens_another(
@@ -183,7 +223,7 @@ def test_an_act_with_more_pieces_than_one_writev_takes_is_written_whole(
     store: Store, open_store: Open
 ) -> None:
     batch = store.batch()
-    numbers = [store.blocks.add(batch, b"%d" % index) for index in range(1500)]
+    numbers = [stage(store, batch, b"%d" % index) for index in range(1500)]
     for number in numbers:
         store.blocks.change_refs(batch, number, 1)
     store.commit(batch)
