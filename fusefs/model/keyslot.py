@@ -27,6 +27,7 @@ otherwise have its readers allocate all memory.
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -104,12 +105,21 @@ def passphrase(text: str) -> Secret:
     return Secret("passphrase", unicodedata.normalize("NFC", text).encode())
 
 
+def read_key_file(path: Path) -> Secret:
+    """The secret of the key file at `path`. Raises ValueError with the reason."""
+    try:
+        with path.open("rb") as file:
+            return key_file(file.read(MAX_KEY_FILE_BYTES + 1))
+    except OSError as error:
+        raise ValueError(f"the key file {path} cannot be read: {error.strerror}") from error
+
+
 def key_file(content: bytes) -> Secret:
     """The secret of a key file, all its bytes. Raises ValueError where they are too few or many."""
     if not MIN_KEY_FILE_BYTES <= len(content) <= MAX_KEY_FILE_BYTES:
         raise ValueError(
-            f"a key file has {MIN_KEY_FILE_BYTES} bytes to {MAX_KEY_FILE_BYTES >> 10} KiB, this"
-            f" {len(content)}: make one with 'head -c 32 /dev/urandom > FILE'"
+            f"a key file has {MIN_KEY_FILE_BYTES} bytes to {MAX_KEY_FILE_BYTES >> 10} KiB, and"
+            " that is not what this one has: make one with 'head -c 32 /dev/urandom > FILE'"
         )
     return Secret("key file", content)
 

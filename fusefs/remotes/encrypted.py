@@ -6,12 +6,13 @@ of its name `remotes.veil`'s, of the keys `model.keyslot`'s.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
-from fusefs.errors import NoSuchObject, ObjectDamaged
+from fusefs.errors import NoSuchObject, ObjectDamaged, WrongKey
 from fusefs.model.keyslot import Random, Secret, Strength, subkey
 from fusefs.remotes import keyring, sealed
 from fusefs.remotes.api import Buffer, Capabilities, Found, Remote
+from fusefs.remotes.names import check_name, check_prefix
 from fusefs.remotes.sealed import CHUNK_SIZE, FRAME_SIZE, HEAD_SIZE
 from fusefs.remotes.veil import Veil
 
@@ -22,6 +23,19 @@ def open_encrypted(remote: Remote, secret: Secret, random: Random = os.urandom) 
     Raises WrongKey, BadRemote where it is not encrypted, and what the remote raises.
     """
     return Encrypted(remote, keyring.unlock(remote, secret), random)
+
+
+def open_with(remote: Remote, secrets: Mapping[str, str]) -> "Encrypted":
+    """As `open_encrypted`, by the key file or the passphrase among the remote's `secrets`.
+
+    Raises WrongKey where there is neither.
+    """
+    secret = keyring.secret(secrets)
+    if secret is None:
+        raise WrongKey(
+            f"{remote.place} is encrypted: put passphrase = or key_file = where --secrets reads it"
+        )
+    return open_encrypted(remote, secret)
 
 
 def initialise(
@@ -58,6 +72,7 @@ class Encrypted:
         return self._inner.place
 
     def put(self, name: str, content: Buffer) -> bool:
+        check_name(name)
         salt = self._random(sealed.SALT_SIZE)
         with memoryview(content) as view:
             frames = b"".join(
@@ -70,6 +85,7 @@ class Encrypted:
 
     def get(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """As in the seam; raises ObjectDamaged too."""
+        check_name(name)
         first = start // CHUNK_SIZE
         at = self._start(first)
         if size is None:
@@ -88,12 +104,13 @@ class Encrypted:
         return plain[skipped : None if size is None else skipped + size]
 
     def sizes(self, names: Collection[str]) -> dict[str, int]:
-        plain = {self._veil.cover(name): name for name in names}
+        plain = {self._veil.cover(check_name(name)): name for name in names}
         found = self._inner.sizes(plain.keys())
         return {plain[covered]: sealed.plain_size(size) for covered, size in found.items()}
 
     def list(self, prefix: str) -> Iterator[Found]:
         """As in the seam; what no holder of the key put there is not listed."""
+        check_prefix(prefix)
         inside = f"{self._veil.folder(prefix)}/" if prefix else ""
         for found in self._inner.list(inside):
             name = self._name(found.name)
@@ -101,7 +118,7 @@ class Encrypted:
                 yield Found(name, sealed.plain_size(found.size), found.modified_ns)
 
     def delete(self, name: str) -> bool:
-        return self._inner.delete(self._veil.cover(name))
+        return self._inner.delete(self._veil.cover(check_name(name)))
 
     def free_bytes(self) -> int | None:
         return self._inner.free_bytes()

@@ -8,7 +8,8 @@ Slots are never overwritten: a secret is changed by adding the new slot before t
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +21,21 @@ from fusefs.remotes.api import Remote
 FOLDER = "keys/"
 #: They are numbered from 1; each one tried with a passphrase costs its time.
 MAX_SLOTS = 16
+
+
+def secret(secrets: Mapping[str, str]) -> Secret | None:
+    """What opens an encrypted remote, of the secrets that belong to it, or None where nothing is.
+
+    The key file wins over the passphrase. Raises BadRemote where it cannot be read.
+    """
+    try:
+        if path := secrets.get("key_file"):
+            return keyslot.read_key_file(Path(path))
+        if text := secrets.get("passphrase"):
+            return keyslot.passphrase(text)
+    except ValueError as error:
+        raise BadRemote(f"secrets: {error}") from error
+    return None
 
 
 def is_encrypted(remote: Remote) -> bool:
