@@ -14,6 +14,7 @@
     |   |-- StoreReadOnly           EROFS    15   the disk under the store refuses writes
     |   |-- DiskFull                ENOSPC   16   the disk under the store is full
     |   |-- IndexSpace              ENOMEM   17   the index cannot be mapped or grown
+    |   |-- NotLocal                EIO      18   content that is in remotes only
     |-- MountError
     |   |-- MountpointMissing       ENOENT   20
     |   |-- MountpointNotEmpty      ENOTEMPTY 21
@@ -168,6 +169,22 @@ class IndexSpace(StoreError):
 
     errno = ENOMEM
     exit_code = 17
+
+
+class NotLocal(StoreError):
+    """Content that is in remotes only, and was not fetched yet or cannot be had just now.
+
+    `segment`, `offset`, `size`: where it lies in the log.
+    """
+
+    errno = EIO
+    exit_code = 18
+
+    def __init__(self, message: str, segment: int = 0, offset: int = 0, size: int = 0) -> None:
+        super().__init__(message)
+        self.segment = segment
+        self.offset = offset
+        self.size = size
 
 
 class MountError(FusefsError):

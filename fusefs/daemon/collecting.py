@@ -96,7 +96,7 @@ class Collecting:
 
     @property
     def _is_worth_a_look(self) -> bool:
-        dead_bytes, live_bytes = self._collector.dead_bytes, self._store.usage.total_bytes
+        dead_bytes, live_bytes = self._collector.dead_bytes, self._store.usage.local_bytes
         return dead_bytes > max(self._margins.worth_bytes, self._margins.worth_dead * live_bytes)
 
     def _is_worth(self, plan: Plan) -> bool:

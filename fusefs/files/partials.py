@@ -21,7 +21,7 @@ import structlog
 import trio
 from msgspec.structs import replace
 
-from fusefs.errors import FusefsError, StoreDamaged
+from fusefs.errors import FusefsError, NotLocal, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.model import keys, partial
 from fusefs.model.extent import BLOCK_SIZE, DAMAGED, Extent
@@ -250,6 +250,8 @@ class Partials:
         for one in extents:
             try:
                 block = self._tree.store.blocks.locate(one.block) if one.has_block else None
+            except NotLocal:
+                continue
             except FusefsError:
                 block = None
             found.append((one, block))
@@ -264,6 +266,8 @@ def _first_bad(pieces: list[tuple[Extent, ColdBlock | None]]) -> int | None:
                 return one.offset
         except StoreDamaged:
             return one.offset
+        except NotLocal:
+            continue  # proved when it came there
     return None
 
 

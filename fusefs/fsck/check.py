@@ -33,6 +33,7 @@ class Report:
     """What a check found. `replayed`: batches that the next mount will replay; `torn`: why the log
     ends in bytes that it will cut off, which is a crash and no damage. `blocks_checked`: of which
     it was seen that their records are in place; `blocks_read`: their content as well.
+    `blocks_elsewhere`: in remotes only, and not looked at.
     `known`: what earlier repairs have marked as lost, and bad blocks that are on record, which is
     no problem to be found again.
     `stopped`: in the middle of what the check ended before its end, or "".
@@ -47,6 +48,7 @@ class Report:
     data_was_read: bool
     blocks_checked: int = 0
     blocks_read: int = 0
+    blocks_elsewhere: int = 0
     known: tuple[Problem, ...] = ()
     stopped: str = ""
 
@@ -101,6 +103,7 @@ def check(
             data_was_read=bool(read_data),
             blocks_checked=blocks.checked,
             blocks_read=blocks.read,
+            blocks_elsewhere=blocks.elsewhere,
             known=tuple(known),
             stopped=doing,
         )

@@ -12,6 +12,7 @@ from fusefs.fsck.tables import Tables
 from fusefs.model.block import Block
 from fusefs.store import format, recovery, snapshot
 from fusefs.store.log import Position
+from fusefs.store.presence import is_copied
 from fusefs.store.reading import CUT_OFF, NO_SEGMENT, check_content, unreadable
 from fusefs.store.rebuild import start_from
 
@@ -104,7 +105,8 @@ def _is_seal_of(seen: list[format.SealedBlock], body: memoryview) -> bool:
 class Blocks:
     """Whether each block's record stands where its row says; of those selected, its content too.
 
-    `bad`: why, by number. `checked`, `read`: how many were looked at so far, and read.
+    `bad`: why, by number. `checked`, `read`: how many were looked at so far, and read;
+    `elsewhere`: how many are in segments that are in remotes only, and were not looked at.
     """
 
     def __init__(
@@ -121,12 +123,12 @@ class Blocks:
         self._progress = progress
         self._goes_on = goes_on
         self.bad: dict[int, str] = {}
-        self.checked = self.read = 0
+        self.checked = self.read = self.elsewhere = 0
 
     def check(self) -> None:
         """Look at all of them. Raises Stopped."""
         total = sum(1 for _ in self._tables.blocks()) if self._progress else 0
-        opened, file = -1, -1
+        opened, file, is_elsewhere = -1, -1, False
         try:
             for number, block in self._tables.blocks():
                 if not self._goes_on():
@@ -138,6 +140,10 @@ class Blocks:
                     if file >= 0:
                         os.close(file)
                     opened, file = block.segment, _open(self._directory, block.segment)
+                    is_elsewhere = file < 0 and is_copied(self._tables, opened)
+                if is_elsewhere:
+                    self.elsewhere += 1
+                    continue
                 self._check(file, number, block)
                 if self._progress and self.checked % 64 == 0:
                     self._progress(self.checked, total)

@@ -22,6 +22,7 @@ from fusefs.model import (
     job,
     keys,
     partial,
+    remote,
     scrub,
     transfer,
 )
@@ -34,6 +35,7 @@ from fusefs.model.extent import BLOCK_SIZE, Extent
 from fusefs.model.inode import Inode
 from fusefs.model.job import Job
 from fusefs.model.partial import Partial
+from fusefs.model.remote import Copy, Remote
 from fusefs.model.transfer import Ended
 from fusefs.store import format
 from fusefs.trash.policy import Policy
@@ -63,6 +65,10 @@ class Tables:
     def has_any(self, prefix: bytes) -> bool:
         """Whether any key begins with `prefix`."""
         return next(self._rows.scan(prefix), None) is not None
+
+    def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """The bytes of rows, as `Rows`."""
+        return self._rows.scan(start, prefix)
 
     # -- single rows
 
@@ -217,12 +223,12 @@ def _decoded(key: bytes, row: bytes) -> Any:
 
 def _shown(key: bytes) -> str:
     """A key as model.keys writes it: ``e 12 1048576``."""
-    if key[:1] == keys.SETTING:
-        return f"s {os.fsdecode(key[1:])}"
+    if key[:1] in (keys.SETTING, keys.REMOTE):
+        return f"{key[:1].decode()} {os.fsdecode(key[1:])}"
     if key[:1] == keys.TRANSFER:
         return f"y {key[1:17].hex()} {key[17:]!r}"
     parts = [key[:1].decode(), str(keys.number(key))]
-    if key[:1] in (keys.ORDER, keys.EXTENT, keys.QUEUE, keys.FINISHED):
+    if key[:1] in (keys.ORDER, keys.EXTENT, keys.QUEUE, keys.FINISHED, keys.COPY):
         parts.append(str(keys.second(key)))
     elif len(key) > 9:
         parts.append(repr(key[9:])[1:])
@@ -405,6 +411,20 @@ def _orphan(key: bytes, row: bytes) -> int:
     return int.from_bytes(row, "big")
 
 
+def _remote(key: bytes, row: bytes) -> Remote:
+    key[1:].decode()
+    return remote.unpack_remote(row)
+
+
+def _copy(key: bytes, row: bytes) -> Copy:
+    if len(key) != 17:
+        raise ValueError(f"its key has {len(key)} bytes")
+    copy = remote.unpack_copy(row)
+    if len(copy.digest) != 32:
+        raise ValueError(f"its digest has {len(copy.digest)} bytes")
+    return copy
+
+
 def _book(key: bytes, row: bytes) -> bytes:
     return row
 
@@ -431,5 +451,7 @@ _DECODERS: dict[bytes, Callable[[bytes, bytes], Any]] = {
     keys.TRANSFER: _transfer,
     keys.JOURNAL: _ended,
     keys.ORPHAN: _orphan,
+    keys.REMOTE: _remote,
+    keys.COPY: _copy,
     keys.META: _book,
 }

@@ -20,6 +20,7 @@ from fusefs.store import format, identity
 from fusefs.store.counters import Counters
 from fusefs.store.index import WAY_OUT, Index
 from fusefs.store.log import Position
+from fusefs.store.presence import copied_size
 from fusefs.store.probe import probe
 from fusefs.store.recovery import Replay, list_segments, replay
 
@@ -68,8 +69,9 @@ class View:
             return Replay(self._newest())
         try:
             return replay(
-                self._segments, self._uuid, self.checkpoint, self._newer.update, cut=False
-            )
+                self._segments, self._uuid, self.checkpoint, self._newer.update, cut=False,
+                size_elsewhere=lambda segment: copied_size(self._index, segment),
+            )  # fmt: skip
         except (StoreDamaged, OSError) as error:
             self.unreplayed = str(error)
             return Replay(self._newest())

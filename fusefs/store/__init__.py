@@ -5,6 +5,7 @@
     log         appends records, seals segments, makes them durable
     index       ordered rows in LMDB, one open write transaction, batches
     hints       BLAKE3 prefix -> block number, to find duplicates; may be thrown away at any time
+    presence    what is only in remotes, and what of it was fetched
     blocks      written once each, found by content, read back verified
     counters    the numbers that are given out
     recovery    replay of the log into the index after any stop

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from fusefs.errors import FusefsError, StoreDamaged
+from fusefs.errors import FusefsError, NotLocal, StoreDamaged
 from fusefs.model import keys
 from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
 from fusefs.model.corruption import Bad
@@ -24,7 +24,8 @@ from fusefs.store.counters import Counters
 from fusefs.store.hints import Hints
 from fusefs.store.index import Batch, Index
 from fusefs.store.log import Buffer, Log, Position
-from fusefs.store.reading import NO_SEGMENT, BlockCache, ColdBlock, SegmentFile
+from fusefs.store.presence import Cache, is_copied
+from fusefs.store.reading import NO_SEGMENT, BlockCache, ColdBlock, SegmentFile, elsewhere
 
 #: Hints that are filled in one go, in some 10 ms.
 REFILL_SLICE = 2000
@@ -72,7 +73,8 @@ class Prepared:
 @dataclass
 class BlockCounts:
     """Since the store was opened. `written`: new ones, `written_bytes` on disk and `plain_bytes` as
-    given; `dedup_hits`, `dedup_bytes`: blocks that were there already."""
+    given; `dedup_hits`, `dedup_bytes`: blocks that were there already; `healed`: bad ones whose
+    content was written anew."""
 
     written: int = 0
     written_bytes: int = 0
@@ -80,18 +82,20 @@ class BlockCounts:
     dedup_hits: int = 0
     dedup_bytes: int = 0
     damaged_reads: int = 0
+    healed: int = 0
 
 
 class Blocks:
-    """The blocks in the segments of `directory`, by number.
+    """The blocks in the segments of `directory`, by number; or in `cache`, of what is only in
+    remotes.
 
     `on_damage` hears of every read of a block that is bad, in the thread of the reader; `on_heal`
     of every such block whose content was written anew.
     """
 
     def __init__(
-        self, directory: Path, log: Log, index: Index, hints: Hints, counters: Counters, *,
-        compress: bool,
+        self, directory: Path, log: Log, index: Index, hints: Hints, counters: Counters,
+        cache: Cache, *, compress: bool,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._log = log
@@ -99,7 +103,9 @@ class Blocks:
         self._hints = hints
         self._counters = counters
         self._compress = compress
+        self._fetched = cache
         self._files: OrderedDict[int, SegmentFile] = OrderedDict()
+        self._cached_files: OrderedDict[int, SegmentFile] = OrderedDict()
         self._cache = BlockCache(_CACHE_BYTES)
         self._inherited = counters.block  # the last block that another process wrote
         self._sound: set[int] = set()  # of these, what was read and is good
@@ -143,7 +149,8 @@ class Blocks:
     def _is_sound(self, batch: Batch, number: int, block: Block) -> bool:
         """Whether a block can be a copy of what is to be written: it is what it was.
 
-        What this process did not write itself is read once to see that.
+        What this process did not write itself is read once to see that; what is only in remotes
+        was proved when it came there.
         """
         if self._bad.get(number) == (block.segment, block.offset):
             return False
@@ -155,6 +162,8 @@ class Blocks:
             self.locate(number).read()
         except StoreDamaged:
             return False
+        except NotLocal:
+            return True
         if len(self._sound) == _SOUND_MAX:
             self._sound.clear()
         self._sound.add(number)
@@ -168,8 +177,16 @@ class Blocks:
         row = block._replace(stored=len(payload), codec=codec, leaves=leaves)
         self.write_again(batch, number, row, payload)
         batch.delete(keys.corruption(number))
+        self.counts.healed += 1
         self.on_heal(number)
         self._count_written(new)
+
+    def heal(self, batch: Batch, number: int, content: Buffer) -> None:
+        """Write a bad block anew under its number; `content` is what verified of it elsewhere.
+
+        Raises DiskFull, StoreError.
+        """
+        self._heal(batch, number, self.row(batch, number), self.prepare(content))
 
     def _count_written(self, new: Prepared) -> None:
         self.counts.written += 1
@@ -238,7 +255,7 @@ class Blocks:
     # -- reading
 
     def read(self, number: int) -> Buffer:
-        """The content of a block, verified. May wait for the disk. Raises StoreDamaged."""
+        """The content of a block, verified; waits for the disk. Raises StoreDamaged, NotLocal."""
         content = self._cache.get(number)
         if content is None:
             content = self.locate(number).read()
@@ -250,8 +267,13 @@ class Blocks:
         return self._cache.get(number)
 
     def locate(self, number: int) -> ColdBlock:
-        """How to read a block, perhaps later and in another thread. Raises StoreDamaged."""
+        """How to read a block, perhaps later and in another thread.
+
+        Raises StoreDamaged; NotLocal where nothing of its segment is here.
+        """
         block = self.row(self._index, number)
+        if block.segment not in self._log.sizes and is_copied(self._index, block.segment):
+            return self._located_copy(number, block)
         try:
             file = self._open_segment(block.segment)
         except StoreDamaged as error:
@@ -260,12 +282,36 @@ class Blocks:
             raise
         return ColdBlock(self, number, block, file)
 
-    def prefetch(self, number: int) -> None:
-        """Tell the kernel that the block is wanted soon."""
-        cold = self.locate(number)
-        os.posix_fadvise(
-            cold.file.descriptor, cold.block.offset, cold.block.stored, os.POSIX_FADV_WILLNEED
-        )
+    def locate_copy(self, number: int) -> ColdBlock:
+        """How to read what was fetched of a block, be its segment here or not. Raises NotLocal."""
+        return self._located_copy(number, self.row(self._index, number))
+
+    def _located_copy(self, number: int, block: Block) -> ColdBlock:
+        file = self._cached_files.get(block.segment)
+        if file is None:
+            try:
+                file = SegmentFile(self._fetched.path(block.segment))
+            except StoreDamaged:
+                raise elsewhere(block, block.offset, block.stored) from None
+            self._cached_files[block.segment] = file
+            if len(self._cached_files) > _OPEN_SEGMENTS:
+                self._cached_files.popitem(last=False)
+        else:
+            self._cached_files.move_to_end(block.segment)
+        return ColdBlock(self, number, block, file, is_cached=True)
+
+    def prefetch(self, number: int) -> NotLocal | None:
+        """Tell the kernel that the block is wanted soon; or say what is to be fetched for it."""
+        try:
+            cold = self.locate(number)
+        except NotLocal as wanted:
+            return wanted
+        block = cold.block
+        end = block.offset + block.stored
+        if cold.is_cached and self._fetched.lacking(block.segment, block.offset, end):
+            return elsewhere(block, block.offset, block.stored)
+        os.posix_fadvise(cold.file.descriptor, block.offset, block.stored, os.POSIX_FADV_WILLNEED)
+        return None
 
     def note_damage(self, number: int, block: Block, bad: Bad) -> StoreDamaged:
         """Count and report a block that does not verify; returns the error to raise.
@@ -294,12 +340,14 @@ class Blocks:
         return file
 
     def forget_segment(self, number: int) -> None:
-        """The file of a segment is gone."""
+        """The file of a segment is gone, or what was fetched of it."""
         self._files.pop(number, None)
+        self._cached_files.pop(number, None)
 
     def let_go(self) -> None:
         """Close the segments."""
         self._files.clear()
+        self._cached_files.clear()
 
     # -- hints
 

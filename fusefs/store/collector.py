@@ -49,7 +49,7 @@ class Held(NamedTuple):
 
 
 class Collector:
-    """The collector of an open store.
+    """The collector of an open store. Segments that are only in remotes are not collected.
 
     `damaged`: segments with records that do not verify; they are left as they are. `failed`: why
     the disk did not let others be read or deleted; they are left until `failed` is cleared.
@@ -71,14 +71,14 @@ class Collector:
     @property
     def dead_bytes(self) -> int:
         """Of no use in all segments together. Costs nothing to ask."""
-        return self._store.segments_bytes - self._store.usage.total_bytes
+        return self._store.segments_bytes - self._store.usage.local_bytes
 
     def plan(self, *, only_mostly_dead: bool = False) -> Plan:
         """What to collect now; nothing is touched.
 
         With `only_mostly_dead`, what can be collected in a busy store: not the newest segment.
         """
-        store, live_bytes = self._store, self._store.usage.total_bytes
+        store, live_bytes = self._store, self._store.usage.local_bytes
         allowed = allowed_dead_bytes(live_bytes, self._margins)
         if self.dead_bytes <= allowed and not self.damaged and not self.failed:
             return Plan((), live_bytes, self.dead_bytes)

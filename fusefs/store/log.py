@@ -190,6 +190,11 @@ class Log:
         """The file of a segment was deleted."""
         self.total_bytes -= self.sizes.pop(segment, 0)
 
+    def adopt(self, segment: int, size: int) -> None:
+        """The file of a sealed segment is here again."""
+        self.sizes[segment] = size
+        self.total_bytes += size
+
     def sync(self) -> None:
         """Make everything flushed before the call durable.
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Protocol
 
-from fusefs.errors import StoreDamaged
+from fusefs.errors import NotLocal, StoreDamaged
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, Block, leaf_hashes
 from fusefs.model.corruption import Bad, State
 from fusefs.store import format
@@ -56,6 +56,13 @@ class Keeper(Protocol):
         """Remember the verified content of a block."""
 
 
+def elsewhere(block: Block, offset: int, size: int) -> NotLocal:
+    """The error for `size` bytes from `offset` of the segment of `block`, which is not here."""
+    name = format.segment_name(block.segment)
+    message = f"segment {name} is in a remote only, and bytes {offset} to {offset + size} of it"
+    return NotLocal(f"{message} were not fetched", block.segment, offset, size)
+
+
 class SegmentFile:
     """A segment open for reading, closed when its last user lets it go.
 
@@ -80,16 +87,21 @@ class SegmentFile:
 class ColdBlock:
     """A block on disk. Its methods may be called in any thread.
 
-    Each raises StoreDamaged; with `no_wait` it returns None where the disk would be waited for.
+    Each raises StoreDamaged, or, where `is_cached` and so `file` holds what was fetched of a
+    segment, NotLocal; with `no_wait` it returns None where the disk would be waited for.
     """
 
-    __slots__ = ("_keeper", "_number", "block", "file")
+    __slots__ = ("_keeper", "_number", "block", "file", "is_cached")
 
-    def __init__(self, keeper: Keeper, number: int, block: Block, file: SegmentFile) -> None:
+    def __init__(
+        self, keeper: Keeper, number: int, block: Block, file: SegmentFile, *,
+        is_cached: bool = False,
+    ) -> None:  # fmt: skip
         self._keeper = keeper
         self._number = number
         self.block = block
         self.file = file
+        self.is_cached = is_cached
 
     def read(self, no_wait: bool = False) -> Buffer | None:
         """The content."""
@@ -100,7 +112,8 @@ class ColdBlock:
     def read_part(self, skip: int, length: int, no_wait: bool = False) -> Buffer | None:
         """`length` bytes from `skip` of the content."""
         block = self.block
-        if length > block.length // 4 or not block.has_leaves:
+        # What came from elsewhere is proved by its BLAKE3; leaves tell what rots on this disk.
+        if length > block.length // 4 or not block.has_leaves or self.is_cached:
             content = self.read(no_wait)
             return memoryview(content)[skip : skip + length] if content is not None else None
         first = skip // LEAF_SIZE
@@ -123,7 +136,7 @@ class ColdBlock:
         except OSError as error:
             if no_wait:
                 return None
-            raise self._keeper.note_damage(self._number, self.block, unreadable(error)) from error
+            raise self._wrong(unreadable(error)) from error
         if found < size and no_wait:
             return None
         return memoryview(buffer)[:found]
@@ -131,12 +144,17 @@ class ColdBlock:
     def _verify(self, payload: memoryview) -> Buffer:
         block = self.block
         if len(payload) != block.stored:
-            raise self._keeper.note_damage(self._number, block, CUT_OFF)
+            raise self._wrong(CUT_OFF)
         plain = format.decode(block.codec, payload, block.length, block.digest)
         if plain is None:
-            raise self._keeper.note_damage(self._number, block, NOT_ITS_HASH)
+            raise self._wrong(NOT_ITS_HASH)
         self._keeper.keep_in_memory(self._number, plain)
         return plain
+
+    def _wrong(self, bad: Bad) -> StoreDamaged | NotLocal:
+        if self.is_cached:
+            return elsewhere(self.block, self.block.offset, self.block.stored)
+        return self._keeper.note_damage(self._number, self.block, bad)
 
 
 class BlockCache:

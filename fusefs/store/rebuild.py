@@ -41,6 +41,7 @@ from fusefs.store.counters import Counters
 from fusefs.store.format import Record
 from fusefs.store.index import Index, MapFull
 from fusefs.store.log import Position
+from fusefs.store.presence import copied_size, is_copied
 from fusefs.store.probe import probe
 from fusefs.store.recovery import list_segments, make_durable, segment_sizes
 from fusefs.store.salvage import LOSSES, Damage, Kind, holds_batch, read_past
@@ -137,14 +138,17 @@ def plan(store: Path, progress: Progress | None = None) -> Plan:
             f"{segments} cannot be read ({error.strerror}): without the log nothing can be rebuilt"
         ) from error
     start, about = start_from(store / snapshot.NAME)
-    if start is None or not sizes:
+    has_snapshot = start is not None
+    is_behind = start is not None and _is_elsewhere(store / snapshot.NAME, start, sizes)
+    if start is None or not (sizes or is_behind):
         _require_all(store, sizes, about)
-    reader = _Reader(segments, uuid, start or Position(0, 0), sizes, progress)
+    start = start or Position(0, 0)
+    reader = _Reader(segments, uuid, start, sizes, progress, is_behind=is_behind)
     reader.read()
     reader.note_missing_end(_end_in_index(store / "index"))
     return Plan(
         store=store,
-        has_snapshot=start is not None,
+        has_snapshot=has_snapshot,
         snapshot=about,
         start=reader.start,
         end=reader.end,
@@ -178,6 +182,17 @@ def start_from(path: Path) -> tuple[Position | None, str]:
     except (OSError, StoreError, msgspec.MsgspecError) as error:
         return None, f"damaged: {error}"
     return Position(segment, offset), "sound"
+
+
+def _is_elsewhere(path: Path, start: Position, sizes: dict[int, int]) -> bool:
+    """Whether the snapshot at `path` ends where a segment does that is in remotes only."""
+    if not start.offset or start.segment in sizes:
+        return False
+    index = Index(path, read_only=True)
+    try:
+        return copied_size(index, start.segment) == start.offset
+    finally:
+        index.close()
 
 
 def _end_in_index(path: Path) -> Position:
@@ -219,6 +234,8 @@ class _Reader:
         start: Position,
         sizes: dict[int, int],
         progress: Progress | None,
+        *,
+        is_behind: bool = False,
     ) -> None:
         self._directory = directory
         self._uuid = uuid
@@ -226,22 +243,23 @@ class _Reader:
         self._progress = progress
         self.start = start
         self.end = start
+        self._first = max(start.segment, 1) + is_behind
         self.numbers = [n for n in sorted(sizes) if n >= max(start.segment, 1)]
-        self.total_bytes = sum(sizes[n] for n in self.numbers) - start.offset
+        self.total_bytes = sum(sizes[n] for n in self.numbers) - (0 if is_behind else start.offset)
         self.batches = self.blocks = 0
         self.damages: list[Damage] = []
         self.torn = ""
         self._done = 0
 
     def read(self) -> None:
-        first = max(self.start.segment, 1)
         last = max([self.start.segment, *self.numbers])
-        for number in range(first, last + 1):
+        for number in range(self._first, last + 1):
             if number in self.numbers:
                 self._read_segment(number, is_newest=number == last)
             else:
                 self.damages.append(Damage(number, 0, 0, Kind.SEGMENT, "is missing"))
-        if self.end.segment not in self._sizes and self._sizes:
+        is_missing = self.end.segment not in self._sizes and self._sizes
+        if is_missing and self.end.segment >= self._first:
             newest = max(self._sizes)  # the next mount needs a segment to go on from
             self.end = Position(newest, self._sizes[newest])
 
@@ -452,6 +470,7 @@ class _Census:
     """
 
     def __init__(self, index: Index, directory: Path, damages: tuple[Damage, ...] = ()) -> None:
+        self._index = index
         self._directory = directory
         self._lengths = segment_sizes(directory)
         self._damages: dict[int, list[Damage]] = {}
@@ -493,6 +512,8 @@ class _Census:
     def _why_lost(self, block: Block) -> str:
         name = format.segment_name(block.segment)
         if block.segment not in self._lengths:
+            if is_copied(self._index, block.segment):
+                return ""
             return f"its segment {name} is missing"
         if block.offset + block.stored > self._lengths[block.segment]:
             return f"its segment {name} ends before it"

@@ -57,14 +57,19 @@ def replay(
     apply: Callable[[dict[bytes, bytes | None]], None],
     *,
     cut: bool = True,
+    size_elsewhere: Callable[[int], int] = lambda segment: 0,
 ) -> Replay:
     """Apply every batch from `start` to the end of the log.
 
+    The segment of `start` may be missing where `start` is its end: `size_elsewhere` says how long
+    its copies in remotes are.
     Raises StoreDamaged where segments are missing between `start` and the newest one: that is
     no torn tail, and nothing is cut then.
     """
     numbers = [n for n in list_segments(directory) if n >= max(start.segment, 1)]
     first = start.segment or (numbers[0] if numbers else 1)
+    if start.segment not in numbers and start.offset and size_elsewhere(first) == start.offset:
+        first += 1
     expected = range(first, max([start.segment, *numbers]) + 1)
     if numbers != list(expected):
         missing = min(set(expected) - set(numbers))

@@ -48,7 +48,7 @@ class Slice(NamedTuple):
 
 
 class Scrubber:
-    """Reads the blocks of an open store that something needs."""
+    """Reads the blocks of an open store that something needs, and that are here."""
 
     def __init__(self, store: "Store") -> None:
         self._store = store
@@ -59,18 +59,27 @@ class Scrubber:
         rows = list(islice(self._store.scan(keys.block(number + 1), keys.BLOCK), SLICE_ROWS))
         blocks: list[tuple[int, Block]] = []
         size, last = 0, number
+        elsewhere: dict[int, bool] = {}
         for count, (key, row) in enumerate(rows, 1):
             last = keys.number(key)
             try:
                 block = Block.unpack(row)
             except struct.error:
                 continue  # fsck tells it
-            if block.refs:
+            if block.refs and not self._is_elsewhere(block.segment, elsewhere):
                 blocks.append((last, block))
                 size += block.stored
             if size >= SLICE_BYTES and count < len(rows):
                 return Slice(blocks, number + 1, last, is_end=False)
         return Slice(blocks, number + 1, last, is_end=len(rows) < SLICE_ROWS)
+
+    def _is_elsewhere(self, segment: int, known: dict[int, bool]) -> bool:
+        """Whether a segment is in remotes only: whoever fetches a block of it verifies that."""
+        if segment in self._store.segments:
+            return False
+        if segment not in known:
+            known[segment] = self._store.is_copied(segment)
+        return known[segment]
 
     def read(self, wanted: Slice) -> dict[int, Bad]:
         """Which blocks of a slice are bad. Waits for the disk, so best in another thread.

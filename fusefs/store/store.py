@@ -21,6 +21,7 @@ from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError, of_disk
 from fusefs.model import keys
+from fusefs.model.remote import Copy
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
 from fusefs.store.blocks import BlockCounts, Blocks
@@ -29,6 +30,7 @@ from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import WAY_OUT, Batch, Index, MapFull
 from fusefs.store.log import Log, Position, Written
+from fusefs.store.presence import Cache, copied_size, copies_of, is_copied
 from fusefs.store.probe import probe
 from fusefs.store.recovery import Replay, list_segments, make_durable, replay, segment_sizes
 from fusefs.store.space import Space
@@ -82,10 +84,12 @@ class Store:
         self.replay = self._replay()
         sizes = segment_sizes(self._segments)
         self.usage.forget_empty(sizes)
+        self.usage.note_existing(sizes)
         self._log = Log(self._segments, self.identity.uuid_bytes, self.replay.end, clock, sizes)
         self._hints = Hints(path / "hints")
+        self.cache = Cache(path)
         self.blocks = Blocks(
-            self._segments, self._log, self._index, self._hints, self.counters,
+            self._segments, self._log, self._index, self._hints, self.counters, self.cache,
             compress=self.identity.compression == "zstd",
         )  # fmt: skip
         self._batches_since = self.replay.batches
@@ -244,7 +248,7 @@ class Store:
             try:
                 return replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint, self._index.apply,
-                    cut=False,
+                    cut=False, size_elsewhere=self._size_elsewhere,
                 ).end  # fmt: skip
             except MapFull:
                 self._index.restart(grow=True)
@@ -392,6 +396,43 @@ class Store:
         self._log.forget(number)
         self.usage.forget(number)
 
+    def evict(self, number: int) -> int:
+        """Delete the file of a segment that is in remotes; returns its bytes.
+
+        The caller has proved the copies, and a checkpoint and a snapshot know all of its acts.
+        Raises StoreError.
+        """
+        size = self.segments[number]
+        path = self._segments / format.segment_name(number)
+        try:
+            failpoints.hit("evict.delete")
+            path.unlink()
+        except OSError as error:
+            raise of_disk(error, path) from error
+        failpoints.hit("evict.deleted")
+        self.blocks.forget_segment(number)
+        self._log.forget(number)
+        self.usage.note_absent(number)
+        return size
+
+    def bring_back(self, number: int) -> None:
+        """Take what was fetched of a segment, all of it and verified, into the log's directory.
+
+        Raises DiskFull, StoreError.
+        """
+        source, target = self.cache.path(number), self._segments / format.segment_name(number)
+        try:
+            durable.sync_file(source)
+            size = source.stat().st_size
+            source.rename(target)
+            durable.sync_directory(self._segments)
+        except OSError as error:
+            raise of_disk(error, source) from error
+        self.cache.drop(number)
+        self.blocks.forget_segment(number)
+        self._log.adopt(number, size)
+        self.usage.note_present(number)
+
     def set_aside(self, number: int) -> None:
         """Take a damaged segment out of the log and lay it into STORE/cut: a checkpoint knows that
         nothing in it is of use, and the snapshot what its acts did.
@@ -420,12 +461,21 @@ class Store:
                 totals.account(key, None, row)
         self.totals = totals
         self.usage = self.usage.renewed(self.scan(keys.BLOCK))
+        self.usage.note_existing(self.segments)
 
     # -- looking
 
     def scan(self, start: bytes, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `start` on while keys begin with `prefix` (default: `start`)."""
         return self._index.scan(start, prefix)
+
+    def copies(self, segment: int) -> dict[int, Copy]:
+        """The copies of a segment, by the number of the remote."""
+        return dict(copies_of(self._index, segment))
+
+    def is_copied(self, segment: int) -> bool:
+        """Whether a segment is in a remote."""
+        return is_copied(self._index, segment)
 
     def covering(self, first: bytes, end: bytes, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """The row at or before `first` and all up to `end`, exclusive, with `prefix`."""
@@ -495,7 +545,7 @@ class Store:
             try:
                 done = replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint,
-                    self._apply_replayed,
+                    self._apply_replayed, size_elsewhere=self._size_elsewhere,
                 )  # fmt: skip
                 break
             except MapFull:
@@ -505,6 +555,9 @@ class Store:
         if done.end != self._checkpoint:
             make_durable(self._segments, self._checkpoint)
         return done
+
+    def _size_elsewhere(self, segment: int) -> int:
+        return copied_size(self._index, segment)
 
     def _apply_replayed(self, rows: dict[bytes, bytes | None]) -> None:
         for key in rows:

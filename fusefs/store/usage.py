@@ -31,7 +31,8 @@ def needed_bytes(row: bytes, block: Block | Summed) -> int:
 
 
 class Usage:
-    """Needed bytes of the blocks with references, by segment; `total_bytes`, of all.
+    """Needed bytes of the blocks with references, by segment; `total_bytes`, of all;
+    `absent_bytes`, of those in segments that are only in remotes.
 
     `changes` grows with every block that is taken into use or out of it.
     """
@@ -39,7 +40,8 @@ class Usage:
     def __init__(self) -> None:
         self._live: dict[int, int] = {}
         self._changed: set[int] = set()  # since the last checkpoint
-        self.total_bytes = 0
+        self._absent: set[int] = set()
+        self.total_bytes = self.absent_bytes = 0
         self.changes = 0
 
     def load(self, books: Iterable[tuple[bytes, bytes]]) -> None:
@@ -78,6 +80,8 @@ class Usage:
                     self._live[block.segment] = self._live.get(block.segment, 0) + needed
                     self._changed.add(block.segment)
                     self.total_bytes += needed
+                    if block.segment in self._absent:
+                        self.absent_bytes += needed
                     self.changes += 1
 
     def live_bytes(self, segment: int) -> int:
@@ -86,6 +90,7 @@ class Usage:
 
     def forget(self, segment: int) -> None:
         """The segment was deleted."""
+        self.note_present(segment)
         self.total_bytes -= self._live.pop(segment, 0)
         self._changed.add(segment)
 
@@ -93,6 +98,29 @@ class Usage:
         """Forget deleted segments that a process did not live to forget."""
         for segment in [n for n, live in self._live.items() if not live and n not in existing]:
             self.forget(segment)
+
+    @property
+    def local_bytes(self) -> int:
+        """Of the segments that are here."""
+        return self.total_bytes - self.absent_bytes
+
+    def note_absent(self, segment: int) -> None:
+        """The segment is not here any more; what is needed of it is in remotes."""
+        if segment not in self._absent:
+            self._absent.add(segment)
+            self.absent_bytes += self.live_bytes(segment)
+
+    def note_present(self, segment: int) -> None:
+        """The segment is here."""
+        if segment in self._absent:
+            self._absent.remove(segment)
+            self.absent_bytes -= self.live_bytes(segment)
+
+    def note_existing(self, existing: Container[int]) -> None:
+        """Only these segments are here."""
+        for segment in self._live:
+            if segment not in existing:
+                self.note_absent(segment)
 
     def books(self) -> dict[str, bytes | None]:
         """What the next checkpoint is to write; None: to delete."""

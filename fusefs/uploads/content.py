@@ -6,12 +6,13 @@ and hashed.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import trio
 from blake3 import blake3
 
-from fusefs.errors import StoreDamaged
+from fusefs.errors import NotLocal, StoreDamaged
 from fusefs.files.extents import Extents
 from fusefs.model import keys
 from fusefs.model.block import Block
@@ -98,7 +99,7 @@ class Content:
             cold = [
                 (one, self._blocks.locate(one.block) if one.has_block else None) for one in part
             ]
-        except StoreDamaged:
+        except (StoreDamaged, NotLocal):
             return None
         return await trio.to_thread.run_sync(_hash_parts, cold)
 
@@ -125,14 +126,17 @@ class Content:
         return hasher.digest()
 
     def is_good(self, inode: Inode, size: int) -> bool:
-        """Whether all its blocks verify when they are read. Takes half a second for each GiB."""
+        """Whether all its blocks verify when they are read. Takes half a second for each GiB.
+
+        Those that are in remotes only count as good: they were proved when they came there.
+        """
         total = count_blocks(size)
         bad: set[int] = set()
         for start in range(0, total, _STEP):
             parts = self.parts(inode, size, start, min(_STEP, total - start))
             numbers = {one.block for part in parts for one in part if one.has_block}
             try:
-                _read_all([(number, self._blocks.locate(number)) for number in numbers], bad)
+                _read_all(list(self._located(numbers)), bad)
             except StoreDamaged:
                 return False
             if bad:
@@ -145,7 +149,7 @@ class Content:
         cold: list[tuple[int, ColdBlock]] = []
         for number in numbers:
             try:
-                cold.append((number, self._blocks.locate(number)))
+                cold.extend(self._located((number,)))
             except StoreDamaged:
                 bad.add(number)
         async with trio.open_nursery() as nursery:
@@ -154,6 +158,12 @@ class Content:
                     nursery.start_soon(trio.to_thread.run_sync, _read_all, part, bad)
         return bad
 
+    def _located(self, numbers: Collection[int]) -> Iterator[tuple[int, ColdBlock]]:
+        """Those that are here. Raises StoreDamaged."""
+        for number in numbers:
+            with suppress(NotLocal):
+                yield number, self._blocks.locate(number)
+
 
 def _read_all(blocks: Sequence[tuple[int, ColdBlock]], bad: set[int]) -> None:
     for number, block in blocks:
@@ -161,6 +171,8 @@ def _read_all(blocks: Sequence[tuple[int, ColdBlock]], bad: set[int]) -> None:
             block.read()
         except StoreDamaged:
             bad.add(number)
+        except NotLocal:
+            continue
 
 
 def _hash_parts(parts: Sequence[tuple[Extent, ColdBlock | None]]) -> bytes | None:
@@ -168,7 +180,7 @@ def _hash_parts(parts: Sequence[tuple[Extent, ColdBlock | None]]) -> bytes | Non
     for one, block in parts:
         try:
             content = block.read_part(one.skip, one.length) if block else bytes(one.length)
-        except StoreDamaged:
+        except (StoreDamaged, NotLocal):
             return None
         assert content is not None  # it may wait
         hasher.update(content)

@@ -9,10 +9,12 @@ Written from the formats in fusefs.model alone, so that it does not repeat the c
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 
 import lmdb
 import msgspec
 
+from fusefs.errors import NotLocal
 from fusefs.model import batch, dirent, entry, extent, job, keys
 from fusefs.model.block import Block
 from fusefs.model.entry import FINAL, State
@@ -55,7 +57,8 @@ def problems(store: Store, *, read_data: bool = True) -> list[str]:
     if read_data:
         for key in rows:
             if key[:1] == keys.BLOCK:
-                store.blocks.locate(keys.number(key)).read()  # raises StoreDamaged
+                with suppress(NotLocal):
+                    store.blocks.locate(keys.number(key)).read()  # raises StoreDamaged
     return found
 
 
@@ -114,7 +117,14 @@ def rows_in_log(store: Store) -> Rows:
                 rows[key] = row
 
     start = _read_snapshot(store, rows)
-    done = replay(store.path / "segments", store.identity.uuid_bytes, start, apply, cut=False)
+    done = replay(
+        store.path / "segments",
+        store.identity.uuid_bytes,
+        start,
+        apply,
+        cut=False,
+        size_elsewhere=lambda n: max((one.size for one in store.copies(n).values()), default=0),
+    )
     assert not done.cut_why, done.cut_why
     return rows
 

@@ -107,6 +107,7 @@ def test_a_sound_store_ends_with_0(sample: Sample, capsys: pytest.CaptureFixture
         "data_was_read": True,
         "blocks_checked": 5,
         "blocks_read": 5,
+        "blocks_elsewhere": 0,
         "known": [],
         "stopped": "",
     }
