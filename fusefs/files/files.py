@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from errno import EBADF, EFBIG, EPERM, ESTALE
+from stat import S_ISLNK, S_ISREG
 
 import trio
 
@@ -150,8 +151,11 @@ class Files:
         return file is not None and file.writers > 0
 
     def is_frozen(self, inode: Inode) -> bool:
-        """Whether it is in the trash, and nobody holds it open from before."""
-        if inode.nlink or not inode.trash_names:
+        """Whether it is in the trash, and nobody holds it open from before.
+
+        Who has a pipe, a socket or a device open is known to the kernel alone: these never are.
+        """
+        if inode.nlink or not inode.trash_names or not (S_ISREG(inode.mode) or S_ISLNK(inode.mode)):
             return False
         file = self._open.get(inode.ino)
         return file is None or not file.is_live

@@ -464,6 +464,17 @@ def symbolic_links(top: Path) -> object:
     ]
 
 
+def pipes_that_are_open_when_they_go(top: Path) -> object:
+    os.mkfifo(top / "pipe", 0o640)
+    pipe = os.open(top / "pipe", os.O_RDWR)
+    try:
+        os.unlink(top / "pipe")
+        os.write(pipe, b"x")
+        return [attempt(os.fchmod, pipe, 0o600), os.read(pipe, 1), os.fstat(pipe).st_nlink]
+    finally:
+        os.close(pipe)
+
+
 def offsets_beyond_4_gib(top: Path) -> object:
     with (top / "file").open("w+b", buffering=0) as file:
         for at in (2**31 - 1, 2**32 - 1, 2**32 + MIB, 2**40 + 5):
@@ -942,6 +953,7 @@ def flags_of_open(top: Path) -> object:
 
 SCENARIOS = (
     names_of_any_length, names_of_any_bytes, symbolic_links, offsets_beyond_4_gib,
+    pipes_that_are_open_when_they_go,
     removed_while_open, replaced_while_open, a_directory_removed_while_open, appending_by_two,
     appending_by_two_processes, directory_counts, moving_a_directory_below_itself,
     set_group_id_directories, sticky_directories, permissions, set_id_bits, times_set,
