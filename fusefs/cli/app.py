@@ -21,6 +21,7 @@ from fusefs.cli import (
     output,
     partial,
     rebuild,
+    remote,
     scrub,
     status,
     trash,
@@ -57,6 +58,7 @@ app.command("gc")(gc.gc)
 app.command("scrub")(scrub.scrub)
 app.add_typer(trash.app, name="trash")
 app.add_typer(partial.app, name="partial")
+app.add_typer(remote.app, name="remote")
 app.command("version")(version.version)
 
 

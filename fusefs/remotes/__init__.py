@@ -3,7 +3,9 @@
 ::
 
     api         the seam: what a remote can do, what is durable then, what may be tried again
-    address     URL -> what to connect to; secrets, from a file or the environment
+    names       which names objects may have
+    address     URL -> what to connect to
+    secrets     from a file, the environment or systemd; shown to nobody
     memory      a remote in this process: what the contract is written against
     directory   a local directory, such as a mounted disk
     sftp        by SFTP

@@ -18,7 +18,7 @@ an answer may take to begin, and ``slowest``, the rate below which a connection 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -45,7 +45,7 @@ class Address:
     path: str
     port: int = 0
     user: str = ""
-    options: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

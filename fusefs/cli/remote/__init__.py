@@ -1,0 +1,13 @@
+"""fusefs remote: places where copies of a store are kept. One file per verb."""
+
+import typer
+
+from fusefs.cli.remote import trial
+
+app = typer.Typer(
+    name="remote",
+    help="Places where copies of a store are kept.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+)
+app.command("test")(trial.try_out)
