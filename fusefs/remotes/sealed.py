@@ -81,7 +81,7 @@ def unseal(key: bytes, name: bytes, first: int, frames: memoryview) -> Frames:
     for number, at in enumerate(range(0, len(frames), FRAME_SIZE), first):
         frame = frames[at : at + FRAME_SIZE]
         its_salt, last = bytes(frame[:SALT_SIZE]), bytes(frame[SALT_SIZE : SALT_SIZE + 1])
-        if is_end or its_salt != (salt or its_salt) or last not in (b"\0", b"\1"):
+        if its_salt != (salt or its_salt) or last not in (b"\0", b"\1"):
             raise ObjectDamaged("it was put together from parts that do not belong together")
         salt, is_end = its_salt, last == b"\1"
         nonce = salt + number.to_bytes(4, "big") + last

@@ -256,6 +256,39 @@ def test_two_versions_of_an_object_cannot_be_mixed(raw: MemoryRemote, remote: En
         remote.get(SEGMENT)
 
 
+def test_a_range_that_the_remote_keeps_back_is_found(
+    raw: MemoryRemote, remote: Encrypted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.put(SEGMENT, os.urandom(3 * CHUNK_SIZE))
+    plain_get = raw.get
+
+    def get(name: str, start: int = 0, size: int | None = None) -> bytes:
+        monkeypatch.setattr(raw, "get", plain_get)
+        return b""
+
+    monkeypatch.setattr(raw, "get", get)
+    with pytest.raises(ObjectDamaged, match="missing"):
+        remote.get(SEGMENT, CHUNK_SIZE, 10)
+    assert raw.get is plain_get
+
+
+def test_an_object_that_was_moved_is_not_listed_where_it_is(
+    raw: MemoryRemote, remote: Encrypted
+) -> None:
+    for name in (SEGMENT, LONG):
+        remote.put(name, b"content")
+        there = only_name(raw)
+        folder = only_folder(raw, remote, name)
+        remote.put("checkpoints/1", b"content")
+        other = only_folder(raw, remote, "checkpoints/1")
+        raw.put(there.replace(folder, other), raw.get(there))
+        assert [found.name for found in remote.list("")].count(name) == 1
+        assert [found.name for found in remote.list("checkpoints/")] == ["checkpoints/1"]
+        for found in list(raw.list("")):
+            if not found.name.startswith("keys/"):
+                raw.delete(found.name)
+
+
 def test_what_is_not_there_is_said_so(remote: Encrypted) -> None:
     for start, size in ((0, None), (0, 10), (5 * CHUNK_SIZE, 10)):
         with pytest.raises(NoSuchObject):

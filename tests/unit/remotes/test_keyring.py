@@ -108,6 +108,23 @@ def test_slots_are_limited(raw: MemoryRemote) -> None:
         keyring.add(raw, data_key, FILE, label="x", created=CREATED)
 
 
+@pytest.mark.usefixtures("remote")
+def test_a_slot_that_another_took_at_the_same_moment_is_left_to_him(raw: MemoryRemote) -> None:
+    """Of a remote that looks before it puts, the later writer wins, and both are told so."""
+
+    class Late(MemoryRemote):
+        def put(self, name: str, content: bytes) -> bool:  # type: ignore[override]
+            if name == "keys/2":
+                return super().put(name, b"another's slot")
+            return super().put(name, content)
+
+    remote = Late(raw.place)
+    data_key = keyring.unlock(remote, SECRET)
+    assert keyring.add(remote, data_key, FILE, label="", created=CREATED) == 3
+    assert raw.get("keys/2") == b"another's slot"
+    assert keyring.opened(raw, FILE) == (3, data_key)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"x" * 10_000, b"\xff", b'{"kind": "passphrase"}'])
 def test_a_damaged_slot_does_not_keep_the_others_from_opening(
     raw: MemoryRemote, remote: Encrypted, content: bytes
