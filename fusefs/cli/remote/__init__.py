@@ -2,7 +2,7 @@
 
 import typer
 
-from fusefs.cli.remote import trial
+from fusefs.cli.remote import key, trial
 
 app = typer.Typer(
     name="remote",
@@ -11,3 +11,4 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("test")(trial.try_out)
+app.add_typer(key.app, name="key")

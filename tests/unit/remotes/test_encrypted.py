@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusefs.errors import NoSuchObject, ObjectDamaged, RemoteError
-from fusefs.remotes import encrypted, sealed
+from fusefs.remotes import contract, encrypted, sealed
 from fusefs.remotes.encrypted import Encrypted
 from fusefs.remotes.memory import MemoryRemote
 from fusefs.remotes.sealed import CHUNK_SIZE, FRAME_SIZE, HEAD_SIZE
@@ -69,6 +69,11 @@ def test_a_range_is_what_it_is_of_the_plain_object(
     remote, content = large
     expected = content[start:] if size is None else content[start : start + size]
     assert remote.get(SEGMENT, start, size) == expected
+
+
+@pytest.mark.parametrize("check", contract.CHECKS)
+def test_it_keeps_what_every_remote_must_keep(remote: Encrypted, check: contract.Check) -> None:
+    check(contract.Trial(remote, "trial/0123456789abcdef/"))
 
 
 def test_a_range_asks_for_the_frames_that_it_touches_at_once(
