@@ -19,6 +19,7 @@ an answer may take to begin, and ``slowest``, the rate below which a connection 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -297,4 +298,11 @@ def connect(url: str, secrets: Secrets = NO_SECRETS) -> Remote:
         from fusefs.remotes.memory import MemoryRemote
 
         return MemoryRemote(address.place)
+    if address.scheme == "file":
+        from fusefs.remotes.directory import DirectoryRemote
+
+        mountpoint = address.options.get("mountpoint")
+        return DirectoryRemote(
+            address.place, Path(address.path), Path(mountpoint) if mountpoint else None
+        )
     raise BadRemote(f"{address.scheme}: not built in")

@@ -351,13 +351,11 @@ class Speed:
 def measure(trial: Trial, clock: Clock) -> Speed:
     """How fast the remote is, for one connection. Raises RemoteError."""
     name, content = trial.name("speed/object"), trial.content(LARGE_BYTES, "speed")
-    look = partial(trial.remote.get, name, 0, 1)
+    put: Callable[[], object] = partial(trial.remote.put, name, content)
+    get: Callable[[], object] = partial(trial.remote.get, name)
+    look: Callable[[], object] = partial(trial.remote.get, name, 0, 1)
     times = [clock.monotonic()]
-    for act in (
-        partial(trial.remote.put, name, content),
-        partial(trial.remote.get, name),
-        *[look] * 5,
-    ):
+    for act in (put, get, *[look] * 5):
         act()
         times.append(clock.monotonic())
     took = [max(end - begin, 1e-6) for begin, end in pairwise(times)]
