@@ -4,6 +4,14 @@ It can neither starve nor kill the filesystem. It is a client of the daemon's co
 asks what is to be sent, fetched or moved, does it, and says what came of it. The daemon starts it
 and starts it again when it dies; whatever it did not report is asked for again.
 
+::
+
+    agent     the process: its priority, its tasks, its end
+    link      questions to the daemon
+    persist   tasks that go on whatever happens
+    places    remotes, connected as their rows say
+    syncing   what the store has goes to its remotes
+
 What must stay true: it holds nothing that would be missed. All that must be remembered is in the
 store, and what is sent or fetched twice is the same.
 """

@@ -10,6 +10,7 @@ import typer
 
 from fusefs import __version__
 from fusefs.cli import (
+    agent,
     cp,
     df,
     events,
@@ -60,6 +61,7 @@ app.add_typer(trash.app, name="trash")
 app.add_typer(partial.app, name="partial")
 app.add_typer(remote.app, name="remote")
 app.command("version")(version.version)
+app.command("agent", hidden=True)(agent.agent)
 
 
 @app.callback(invoke_without_command=True)

@@ -28,6 +28,7 @@ import trio
 
 from fusefs.base import memory
 from fusefs.config.options import MountOptions
+from fusefs.daemon.agent_process import AgentProcess
 from fusefs.daemon.control import ControlServer
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.metrics import render
@@ -168,9 +169,12 @@ class _Daemon:
         filesystem.forget_name = mount.forget_name
         filesystem.forget_file = mount.forget_file
         control = ControlServer(self._store, service, self._stop_asked.set)
+        agent = AgentProcess(self._store, lambda: filesystem.needs_agent)
+        filesystem.wake_agent = agent.wake
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(control.serve)
+                nursery.start_soon(agent.run)
                 if listener:
                     nursery.start_soon(serve, listener, lambda: render(service.status()))
                 await self._serve_mount(filesystem, mount)

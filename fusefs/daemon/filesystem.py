@@ -15,12 +15,11 @@ from fusefs.base.events import Events
 from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
-from fusefs.daemon.fetching import Fetching
-from fusefs.daemon.orders import Orders
 from fusefs.daemon.pace import Pace
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
 from fusefs.daemon.sweeping import Sweeping
+from fusefs.daemon.syncing import Syncing
 from fusefs.errors import (
     DiskFull,
     FusefsError,
@@ -31,7 +30,6 @@ from fusefs.errors import (
 )
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.files.reaper import Reaper
-from fusefs.model.block import Block
 from fusefs.model.corruption import Corruption
 from fusefs.model.entry import Entry, State
 from fusefs.model.inode import Inode
@@ -72,12 +70,6 @@ class Filesystem:
         self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
         self.files.partials.date = self.trash.steady.date
-        self.orders = Orders()
-        self.fetching = Fetching(
-            store, self.orders, timeout_s=options.fetch_timeout_s, read_only=options.read_only
-        )
-        self.files.elsewhere = self.fetching
-        store.space.give_way = self.fetching.drop_oldest
         self.uploads = Uploads(self.tree, self.files)
         self.uploads.after_rename = lambda: deque(self.trash.revive(), maxlen=0)
         self.reaper = Reaper(self.tree, self.files.extents, self.files.partials, self._is_held)
@@ -98,19 +90,21 @@ class Filesystem:
             self.tree, self.files, self.trash, self.events, options.partial_age_s
         )
         self.sweeping.forget_name = lambda parent, name: self.forget_name(parent, name)
+        self.syncing = Syncing(store, self.events, self._write_out)
+        self.syncing.sync = self.files.sync
         self.trash.tell = self._tell
         self.purging.tell_over = self._tell_over
         self.collecting.tell = self._tell_collected
         self.scrubbing.tell_found = self._tell_corruption
         self.scrubbing.tell_over = self._tell_scrubbed
-        self.scrubbing.heal = self.fetching.heal_now
-        self.fetching.tell_failed = self._tell_not_fetched
-        self.fetching.tell_healed = self._tell_healed
         self.collecting.is_urgent = lambda: self.expiry.missing_bytes() > 0
         #: Whether the face still knows an inode, and how it learns that a name came or went; set
         #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False
         self.forget_name: Callable[[int, bytes], None] = lambda parent, name: None
+        #: How the agent hears that it may be needed, or may not any more; set by the daemon.
+        self.wake_agent: Callable[[], None] = lambda: None
+        self.syncing.tell_changed = lambda: self.wake_agent()
         #: How it forgets names (parent, name) and then all about an inode; returns when it has, so
         #: it is called in a thread.
         self.forget_file: ForgetFile = lambda names, ino: None
@@ -145,14 +139,6 @@ class Filesystem:
             path=one.objects[0].path if one.objects else None,
             inode=one.objects[0].ino if one.objects else None,
         )  # fmt: skip
-
-    def _tell_not_fetched(self, segment: int, why: str) -> None:
-        self.events.publish("not-fetched", segment=format.segment_name(segment), reason=why)
-
-    def _tell_healed(self, number: int, bad: Block) -> None:
-        self.events.publish(
-            "healed", block=number, segment=format.segment_name(bad.segment), offset=bad.offset
-        )
 
     def _tell_scrubbed(self, done: Pass) -> None:
         self.events.publish(
@@ -205,10 +191,19 @@ class Filesystem:
             shown = path.decode(errors="backslashreplace").strip("/")
             raise NoSuchPath(f"/{shown} does not exist in this store") from refusal
 
+    @property
+    def needs_agent(self) -> bool:
+        """Whether there is, or soon may be, something that waits on a network."""
+        return len(self.syncing.registry) > 0
+
     def check_writable(self) -> None:
         """Raises StoreReadOnly."""
         if self.options.read_only:
             raise StoreReadOnly("the store is mounted read-only: mount it without -o ro")
+
+    def _write_out(self) -> None:
+        self.files.flush_all()
+        self.tree.flush_times()
 
     async def flush(self) -> None:
         """Make everything written so far durable."""

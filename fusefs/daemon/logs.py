@@ -1,7 +1,8 @@
 """Where the daemon's log lines go, and how they look.
 
 In the foreground to stderr, with journald's priority prefixes when stderr is the journal; in the
-background to STORE/daemon.log, which is turned over at a size. A line is::
+background to STORE/daemon.log, and those of the agent to STORE/agent.log, which are turned over at
+a size. A line is::
 
     2026-11-21T12:08:01.123Z WARNING fusefs.store.recovery: log cut, segment=12 offset=4096
 
@@ -20,7 +21,7 @@ from pathlib import Path
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-FILE_NAME = "daemon.log"
+FILE_NAME, AGENT_FILE_NAME = "daemon.log", "agent.log"
 _FILE_LIMIT_BYTES = 4 << 20
 _FILES_KEPT = 3
 
@@ -40,10 +41,10 @@ def log_to_stderr(environ: Mapping[str, str] = os.environ, *, debug: bool = Fals
     _install(logging.StreamHandler(sys.stderr), formatter, debug)
 
 
-def log_to_file(store: Path, *, debug: bool = False) -> None:
-    """Send every log line to the log file of `store`."""
+def log_to_file(store: Path, name: str = FILE_NAME, *, debug: bool = False) -> None:
+    """Send every log line to a log file of `store`."""
     handler = RotatingFileHandler(
-        store / FILE_NAME,
+        store / name,
         maxBytes=_FILE_LIMIT_BYTES,
         backupCount=_FILES_KEPT,
         encoding="utf-8",

@@ -13,10 +13,10 @@ import trio
 from fusefs import __version__
 from fusefs.base.clock import utc
 from fusefs.daemon.collecting import Progress
-from fusefs.daemon.fetch_desk import FetchDesk
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.partial_desk import PartialDesk
 from fusefs.daemon.scrub_desk import ScrubDesk
+from fusefs.daemon.sync_desk import SyncDesk
 from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.daemon.upload_desk import UploadDesk
 from fusefs.daemon.verbs import Desk
@@ -51,7 +51,7 @@ class Service:
             PartialDesk(filesystem),
             ScrubDesk(filesystem),
             UploadDesk(filesystem),
-            FetchDesk(filesystem),
+            SyncDesk(filesystem),
         ]
         self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
 
@@ -87,7 +87,7 @@ class Service:
             **filesystem.purging.record(),
             "collecting": self._collecting(),
             "scrub": filesystem.scrubbing.record(),
-            "away": filesystem.fetching.record(),
+            "remotes": filesystem.syncing.records(),
             **self.df(),
         }
 
@@ -105,8 +105,6 @@ class Service:
             "checkpoints": statistics.checkpoints,
             "replayed_records": statistics.replay.batches,
             "damaged_reads": statistics.blocks.damaged_reads,
-            "healed": statistics.blocks.healed,
-            **asdict(self._filesystem.fetching.counts),
             "scrubbed": scrubbing.scrubbed_blocks,
             "scrubbed_bytes": scrubbing.scrubbed_bytes,
             "uploads": asdict(self._filesystem.uploads.counts),

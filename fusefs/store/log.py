@@ -78,6 +78,11 @@ class Log:
     def position(self) -> Position:
         return Position(self._number, self._written + self._staged_bytes)
 
+    @property
+    def sealed(self) -> int:
+        """The newest segment that nothing will be appended to."""
+        return self._number if self._descriptor < 0 else self._number - 1
+
     def reserve(self, size: int) -> Position:
         """Where a record of `size` bytes will stand if it is staged next."""
         seal = format.RECORD_SIZE + format.SEALED_SIZE * (len(self._blocks) + 1)

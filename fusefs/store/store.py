@@ -42,11 +42,18 @@ CHECKPOINT_BATCHES = 1000
 CHECKPOINT_BYTES = 256 << 20
 #: `commit` itself makes the checkpoint where nobody else did by then.
 _OVERDUE = 4
+#: Tables of which a batch is no act: of what the store knows of itself, not of what users did.
+_OWN_BOOKS = frozenset({keys.SETTING, keys.CORRUPTION, keys.REMOTE, keys.COPY})
 #: Resident bytes of mapped files, some 30 MiB of libraries among them, that are kept as they are.
 MAPPED_BYTES = 64 << 20
 #: Where a rebuild makes an index, and where it leaves the one that it has replaced.
 NEW_INDEX, OLD_INDEX = "index.new", "index.old"
 _Book = TypeVar("_Book")
+
+
+def is_act(rows: Mapping[bytes, bytes | None]) -> bool:
+    """Whether a batch is what users did, and not books of the store about itself."""
+    return next(iter(rows))[:1] not in _OWN_BOOKS
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,8 @@ class Store:
         self._bytes_since = 0
         self.synced_bytes = 0
         self._checkpoints = self._batches = self._syncs = 0
+        #: How much users did since the store was opened; the store's books about itself are not.
+        self.acts = 0
         if self.replay.batches or self.replay.cut_bytes:
             self.checkpoint()
 
@@ -193,6 +202,7 @@ class Store:
         self._apply(rows)
         self._batches += 1
         self._batches_since += 1
+        self.acts += is_act(rows)
         if (
             self._batches_since >= CHECKPOINT_BATCHES * _OVERDUE
             or log.appended_bytes - self._bytes_since >= CHECKPOINT_BYTES * _OVERDUE
@@ -351,6 +361,11 @@ class Store:
     def newest_segment(self) -> int:
         """The one that the log writes to; it must not be deleted."""
         return self._log.position.segment
+
+    @property
+    def sealed_segment(self) -> int:
+        """The newest one that nothing will be appended to, 0 if there is none."""
+        return self._log.sealed
 
     @property
     def segments(self) -> Mapping[int, int]:

@@ -9,7 +9,7 @@ segment of many small blocks would look as if there were something to gain, what
 """
 
 import struct
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 
 from fusefs.model import keys
@@ -87,6 +87,10 @@ class Usage:
     def live_bytes(self, segment: int) -> int:
         """What of a segment is needed."""
         return self._live.get(segment, 0)
+
+    def segments(self) -> Iterator[int]:
+        """Those of which something is needed."""
+        return (segment for segment, live in self._live.items() if live > 0)
 
     def forget(self, segment: int) -> None:
         """The segment was deleted."""

@@ -114,8 +114,9 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
 
     `uuid`: of the store. `writer`: who published it, `model.remote.Remote.writer`. `created_ns`:
     wall time. `identity`: fusefs.json as it is in the store. `counters`: the numbers given out so
-    far, msgpack of `store.counters.Counters`. `base`: of kind BASE. `tables`: of kind TABLE, by
-    ascending numbers. `segments`, `segments_bytes`: how many these name, and their sizes.
+    far, msgpack of `store.counters.Counters`. `base`: of kind BASE; `base_bytes`: of the objects
+    that it names. `tables`: of kind TABLE, by ascending numbers; `segments`, `segments_bytes`: how
+    many these name, and their sizes.
     """
 
     uuid: str
@@ -126,6 +127,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     counters: bytes
     end: Place
     base: Piece
+    base_bytes: int
     deltas: tuple[Delta, ...]
     tables: tuple[Piece, ...]
     segments: int

@@ -2,7 +2,7 @@
 
 import typer
 
-from fusefs.cli.remote import key, trial
+from fusefs.cli.remote import adding, key, listing, removing, trial
 
 app = typer.Typer(
     name="remote",
@@ -10,5 +10,9 @@ app = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode=None,
 )
+app.command("add")(adding.add)
+app.command("list")(listing.list_remotes)
+app.command("show")(listing.show)
+app.command("remove")(removing.remove)
 app.command("test")(trial.try_out)
 app.add_typer(key.app, name="key")

@@ -54,8 +54,7 @@ def list_slots(url: Url, secrets: Secrets = "", as_json: Json = False) -> None:
         return
     columns = [output.Column(title) for title in ("slot", "kind", "created", "label")]
     rows = (
-        # Whoever can write to the remote can write anything here.
-        [str(number), slot.kind, *map(output.printable, (output.moment(slot.created), slot.label))]
+        [str(number), slot.kind, output.moment(slot.created), output.printable(slot.label)]
         for number, slot in slots.items()
     )
     output.table(columns, rows)

@@ -22,6 +22,7 @@ CHECKPOINT = Checkpoint(
     counters=b"\x93\x01\x02\x03",
     end=(97, 5120),
     base=PIECE,
+    base_bytes=100,
     deltas=(Delta((60, 88), (80, 900), (PIECE,)), Delta((80, 900), (97, 5120), ())),
     tables=(PIECE, PIECE),
     segments=3,

@@ -1,0 +1,70 @@
+"""Remotes as their rows say: connected once, and anew when the row has become another."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+
+from fusefs.agent.link import Link
+from fusefs.errors import NoSuchRemote
+from fusefs.model.remote import Remote as Row
+from fusefs.remotes.api import Remote
+from fusefs.sync.places import connect
+
+#: Calls to remotes at one time, of all tasks together; each has a thread, and perhaps a segment.
+MAX_CALLS = 16
+
+_Result = TypeVar("_Result")
+
+
+class Place:
+    """A remote of the store: its `name`, its `row` and the `remote` itself."""
+
+    def __init__(self, name: str, row: Row, remote: Remote) -> None:
+        self.name = name
+        self.row = row
+        self.remote = remote
+
+
+class Places:
+    """The remotes of the store that `link` leads to."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._places: dict[str, Place] = {}
+        self._calls = trio.CapacityLimiter(MAX_CALLS)
+
+    async def get(self, name: str) -> Place:
+        """The remote of that name, connected.
+
+        Raises NoSuchRemote, BadRemote, WrongKey and what connecting raises.
+        """
+        row = _row(await self._link.ask("remote_row", name=name))
+        if row is None:
+            self._places.pop(name, None)
+            raise NoSuchRemote(f"the store has no remote {name}")
+        known = self._places.get(name)
+        if known is None or _address(known.row) != _address(row):
+            known = Place(name, row, await self.call(connect, row))
+            self._places[name] = known
+        known.row = row
+        return known
+
+    def forget(self, name: str) -> None:
+        """Connect anew the next time: what there is may be the cause of a failure."""
+        self._places.pop(name, None)
+
+    async def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Make a call that waits for a network, in a thread. Cancelled, nobody waits for it."""
+        return await trio.to_thread.run_sync(
+            function, *arguments, abandon_on_cancel=True, limiter=self._calls
+        )
+
+
+def _row(record: dict[str, Any] | None) -> Row | None:
+    return None if record is None else Row(**record)
+
+
+def _address(row: Row) -> tuple[object, ...]:
+    """What a connection depends on."""
+    return row.number, row.url, row.secrets, row.limit, row.is_encrypted
