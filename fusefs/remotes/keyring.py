@@ -125,9 +125,10 @@ def add(
     packed = keyslot.pack(slot)
     taken = _numbers(remote)
     for number in (n for n in range(1, MAX_SLOTS + 1) if n not in taken):
-        # Another who took the number at this moment has it; where the remote decides between
-        # writers only by looking first, what is there afterwards says who.
-        if remote.put(f"{FOLDER}{number}", packed) and remote.get(f"{FOLDER}{number}") == packed:
+        # Another may take the number at this moment; a put that was repeated says that somebody
+        # had it. What is there afterwards tells whose it is.
+        remote.put(f"{FOLDER}{number}", packed)
+        if remote.get(f"{FOLDER}{number}") == packed:
             return number
     raise WrongState(f"{remote.place} has {MAX_SLOTS} key slots, the most possible: remove one")
 

@@ -8,6 +8,7 @@ import pytest
 from fusefs.errors import BadRemote, WrongKey, WrongState
 from fusefs.model import keyslot
 from fusefs.remotes import encrypted, keyring
+from fusefs.remotes.api import Buffer
 from fusefs.remotes.encrypted import Encrypted
 from fusefs.remotes.memory import MemoryRemote
 from tests.unit.remotes.encryption import (
@@ -113,7 +114,7 @@ def test_a_slot_that_another_took_at_the_same_moment_is_left_to_him(raw: MemoryR
     """Of a remote that looks before it puts, the later writer wins, and both are told so."""
 
     class Late(MemoryRemote):
-        def put(self, name: str, content: bytes) -> bool:  # type: ignore[override]
+        def put(self, name: str, content: Buffer) -> bool:
             if name == "keys/2":
                 return super().put(name, b"another's slot")
             return super().put(name, content)
@@ -123,6 +124,19 @@ def test_a_slot_that_another_took_at_the_same_moment_is_left_to_him(raw: MemoryR
     assert keyring.add(remote, data_key, FILE, label="", created=CREATED) == 3
     assert raw.get("keys/2") == b"another's slot"
     assert keyring.opened(raw, FILE) == (3, data_key)
+
+
+@pytest.mark.usefixtures("remote")
+def test_a_slot_whose_put_was_repeated_is_made_once(raw: MemoryRemote) -> None:
+    class Repeating(MemoryRemote):
+        def put(self, name: str, content: Buffer) -> bool:
+            super().put(name, content)
+            return super().put(name, content)
+
+    remote = Repeating(raw.place)
+    data_key = keyring.unlock(remote, SECRET)
+    assert keyring.add(remote, data_key, FILE, label="", created=CREATED) == 2
+    assert list(keyring.slots(remote)) == [1, 2]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"x" * 10_000, b"\xff", b'{"kind": "passphrase"}'])
@@ -143,7 +157,7 @@ def test_of_two_who_make_it_at_once_one_does_and_the_other_opens_his(raw: Memory
     both_looked = threading.Barrier(2)
 
     class Meeting(MemoryRemote):
-        def put(self, name: str, content: bytes) -> bool:  # type: ignore[override]
+        def put(self, name: str, content: Buffer) -> bool:
             if name == "keys/1":
                 both_looked.wait(30)
             return super().put(name, content)
