@@ -4,7 +4,7 @@ from fusefs import __version__
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
 
-_LIBRARIES = ("pyfuse3", "trio", "lmdb", "blake3", "xxhash", "zstandard")
+_LIBRARIES = ("pyfuse3", "trio", "lmdb", "blake3", "xxhash", "zstandard", "PyNaCl", "argon2-cffi")
 
 
 def version(as_json: Json = False) -> None:

@@ -27,7 +27,6 @@ otherwise have its readers allocate all memory.
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -103,15 +102,6 @@ def passphrase(text: str) -> Secret:
     if not text:
         raise ValueError("an empty passphrase protects nothing")
     return Secret("passphrase", unicodedata.normalize("NFC", text).encode())
-
-
-def read_key_file(path: Path) -> Secret:
-    """The secret of the key file at `path`. Raises ValueError with the reason."""
-    try:
-        with path.open("rb") as file:
-            return key_file(file.read(MAX_KEY_FILE_BYTES + 1))
-    except OSError as error:
-        raise ValueError(f"the key file {path} cannot be read: {error.strerror}") from error
 
 
 def key_file(content: bytes) -> Secret:

@@ -30,12 +30,21 @@ def secret(secrets: Mapping[str, str]) -> Secret | None:
     """
     try:
         if path := secrets.get("key_file"):
-            return keyslot.read_key_file(Path(path))
+            return read_key_file(Path(path))
         if text := secrets.get("passphrase"):
             return keyslot.passphrase(text)
     except ValueError as error:
         raise BadRemote(f"secrets: {error}") from error
     return None
+
+
+def read_key_file(path: Path) -> Secret:
+    """The secret of the key file at `path`. Raises ValueError with the reason."""
+    try:
+        with path.open("rb") as file:
+            return keyslot.key_file(file.read(keyslot.MAX_KEY_FILE_BYTES + 1))
+    except OSError as error:
+        raise ValueError(f"the key file {path} cannot be read: {error.strerror}") from error
 
 
 def is_encrypted(remote: Remote) -> bool:

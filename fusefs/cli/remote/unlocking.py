@@ -50,12 +50,13 @@ def new(key_file: str | None, passphrase_file: str | None) -> "Secret":
     """
     from fusefs.errors import UsageError
     from fusefs.model import keyslot
+    from fusefs.remotes import keyring
 
     if key_file is not None and passphrase_file is not None:
         raise UsageError("give --new-key-file or --new-passphrase-file, not both")
     try:
         if key_file is not None:
-            return keyslot.read_key_file(Path(key_file))
+            return keyring.read_key_file(Path(key_file))
         if passphrase_file is not None:
             return keyslot.passphrase(_first_line(Path(passphrase_file)))
         if not sys.stdin.isatty():
