@@ -23,27 +23,30 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Url = Annotated[str, typer.Argument(help="Where it is, as it was given when it was added.")]
+Where = Annotated[
+    list[str],
+    typer.Argument(metavar="MNT NAME | URL", help="A remote of a store, or where any is."),
+]
 Label = Annotated[str, typer.Option(metavar="TEXT", help="For people: whose it is, say.")]
 _MAX_LABEL = 100
 
 
 @app.command("list")
-def list_slots(url: Url, secrets: Secrets = "", as_json: Json = False) -> None:
+def list_slots(where: Where, secrets: Secrets = "", as_json: Json = False) -> None:
     """List the key slots of an encrypted remote. No passphrase is needed.
 
     \b
     Example:
-      fusefs remote key list file:///mnt/usb/backup
+      fusefs remote key list ~/mnt offsite
     """
     from fusefs.errors import BadRemote
     from fusefs.remotes import keyring
 
-    with _reached(url, secrets) as (remote, _):
+    with _reached(where, secrets) as (remote, _):
         slots = keyring.slots(remote)
-        where = remote.place
+        place = remote.place
     if not slots:
-        raise BadRemote(f"{where} is not encrypted: it holds no key slot that can be read")
+        raise BadRemote(f"{place} is not encrypted: it holds no key slot that can be read")
     if as_json:
         output.as_json(
             [
@@ -62,7 +65,7 @@ def list_slots(url: Url, secrets: Secrets = "", as_json: Json = False) -> None:
 
 @app.command("add")
 def add(
-    url: Url,
+    where: Where,
     secrets: Secrets = "",
     new_key_file: NewKeyFile = None,
     new_passphrase_file: NewPassphraseFile = None,
@@ -74,12 +77,12 @@ def add(
 
     \b
     Example:
-      fusefs remote key add file:///mnt/usb/backup --new-key-file /media/stick/key
+      fusefs remote key add ~/mnt offsite --new-key-file /media/stick/key
     """
     from fusefs.cli.remote import unlocking
     from fusefs.remotes import keyring
 
-    with _reached(url, secrets) as (remote, known):
+    with _reached(where, secrets) as (remote, known):
         data_key = keyring.unlock(remote, unlocking.present(remote.place, known))
         secret = unlocking.new(new_key_file, new_passphrase_file)
         number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
@@ -88,7 +91,7 @@ def add(
 
 @app.command("change")
 def change(
-    url: Url,
+    where: Where,
     secrets: Secrets = "",
     new_key_file: NewKeyFile = None,
     new_passphrase_file: NewPassphraseFile = None,
@@ -102,12 +105,12 @@ def change(
 
     \b
     Example:
-      fusefs remote key change file:///mnt/usb/backup
+      fusefs remote key change ~/mnt offsite
     """
     from fusefs.cli.remote import unlocking
     from fusefs.remotes import keyring
 
-    with _reached(url, secrets) as (remote, known):
+    with _reached(where, secrets) as (remote, known):
         old, data_key = keyring.opened(remote, unlocking.present(remote.place, known))
         secret = unlocking.new(new_key_file, new_passphrase_file)
         number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
@@ -117,37 +120,62 @@ def change(
 
 @app.command("remove")
 def remove(
-    url: Url,
-    slot: Annotated[int, typer.Argument(metavar="SLOT", help="As 'key list' numbers them.")],
+    where: Annotated[
+        list[str],
+        typer.Argument(metavar="(MNT NAME | URL) SLOT", help="Which slot, as 'key list' says."),
+    ],
     secrets: Secrets = "",
 ) -> None:
     """Take a key slot away: what opened it opens the remote no more. The last one stays.
 
     \b
     Example:
-      fusefs remote key remove file:///mnt/usb/backup 2
+      fusefs remote key remove ~/mnt offsite 2
     """
     from fusefs.cli.remote import unlocking
+    from fusefs.errors import UsageError
     from fusefs.remotes import keyring
 
-    with _reached(url, secrets) as (remote, known):
+    *where, slot = where
+    if not slot.isdecimal():
+        raise UsageError(f"say which slot at the end, by its number: {slot!r} is none")
+    with _reached(where, secrets) as (remote, known):
         data_key = keyring.unlock(remote, unlocking.present(remote.place, known))
-        keyring.remove(remote, slot, data_key)
+        keyring.remove(remote, int(slot), data_key)
     output.line(f"key slot {slot} no longer opens {remote.place}")
 
 
 @contextmanager
-def _reached(url: str, source: str) -> "Iterator[tuple[Remote, Known]]":
-    """The raw remote, and its secrets. Raises BadRemote."""
+def _reached(where: list[str], source: str) -> "Iterator[tuple[Remote, Known]]":
+    """The raw remote, and its secrets. Raises UsageError, NoSuchRemote, BadRemote, NotMounted."""
     from fusefs.remotes import address
     from fusefs.remotes.secrets import read
 
-    known = read(source, os.environ)
+    url, its_source = _address(where)
+    known = read(source or its_source, os.environ)
     remote = address.connect(url, known)
     try:
         yield remote, known
     finally:
         remote.close()
+
+
+def _address(where: list[str]) -> tuple[str, str]:
+    """The URL of a remote, and where its secrets are as far as a store knows."""
+    from fusefs.daemon.surface import reach
+    from fusefs.daemon.target import resolve
+    from fusefs.errors import NoSuchRemote, UsageError
+
+    if len(where) == 1 and "://" in where[0]:
+        return where[0], ""
+    if len(where) != 2:
+        raise UsageError("say which remote: a store or its mountpoint, and NAME; or a URL")
+    target, name = where
+    with reach(resolve(target).store) as surface:
+        row = surface.ask("remote_row", name=name)
+    if row is None:
+        raise NoSuchRemote(f"{target} has no remote {name}: see 'fusefs remote list {target}'")
+    return row["url"], row["secrets"]
 
 
 def _now() -> str:

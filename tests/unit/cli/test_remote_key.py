@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fusefs.cli.app import run
-from fusefs.errors import BadRemote, UsageError, WrongKey, WrongState
+from fusefs.daemon.surface import reach
+from fusefs.errors import BadRemote, NoSuchRemote, UsageError, WrongKey, WrongState
 from fusefs.model import keyslot
 from fusefs.remotes import encrypted
 from tests.unit.remotes.encryption import CREATED, SECRET, WEAK, raw_remote
@@ -104,3 +105,33 @@ def test_without_a_terminal_nobody_is_asked(url: str, secrets: str) -> None:
 
 def test_what_is_not_encrypted_has_no_slots() -> None:
     assert run(["remote", "key", "list", raw_remote().place]) == BadRemote.exit_code
+
+
+def test_a_remote_of_a_store_is_found_by_its_name(
+    url: str, secrets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "store")
+    assert run(["init", store]) == 0
+    with reach(Path(store)) as surface:
+        surface.ask(
+            "remote_add", name="offsite", url=url, secrets=secrets, cost=200, limit="",
+            is_encrypted=True, is_trash=False, writer="w", sequence=0,
+        )  # fmt: skip
+    (tmp_path / "new").write_text("battery staple\n")
+    said = ["--new-passphrase-file", str(tmp_path / "new")]
+    assert run(["remote", "key", "add", store, "offsite", *said]) == 0
+    assert run(["remote", "key", "remove", store, "offsite", "2"]) == 0
+    assert _slots(url, capsys) == [(1, "passphrase", "first")]
+    assert run(["remote", "key", "list", store, "elsewhere"]) == NoSuchRemote.exit_code
+    assert "no remote elsewhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", [["offsite"], ["a", "b", "c"]])
+def test_which_remote_is_to_be_said(where: list[str]) -> None:
+    assert run(["remote", "key", "list", *where]) == UsageError.exit_code
+
+
+def test_which_slot_is_to_be_said_by_its_number(url: str, secrets: str) -> None:
+    said = ["--secrets", secrets]
+    assert run(["remote", "key", "remove", url, "first", *said]) == UsageError.exit_code
+    assert run(["remote", "key", "remove", url, *said]) == UsageError.exit_code
