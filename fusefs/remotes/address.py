@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from fusefs.base.units import parse_duration, parse_size
@@ -30,6 +30,7 @@ from fusefs.remotes.api import Remote
 from fusefs.remotes.secrets import KEYS, Secrets
 
 NO_SECRETS = Secrets()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -305,4 +306,21 @@ def connect(url: str, secrets: Secrets = NO_SECRETS) -> Remote:
         return DirectoryRemote(
             address.place, Path(address.path), Path(mountpoint) if mountpoint else None
         )
-    raise BadRemote(f"{address.scheme}: not built in")
+    if address.scheme == "sftp":
+        raise BadRemote("sftp: not built in")
+    return _need("opendal", "s3", _objects)(address, secrets)
+
+
+def _objects() -> Callable[[Address, Secrets], Remote]:
+    from fusefs.remotes.objects import ObjectRemote
+
+    return ObjectRemote
+
+
+def _need(library: str, extra: str, load: Callable[[], _T]) -> _T:
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != library:
+            raise
+        raise BadRemote(f"{library} is not installed: pip install 'fusefs[{extra}]'") from None

@@ -241,7 +241,7 @@ class RcloneS3(Server):
         return [
             _program("rclone"), "serve", "s3", "--config", "/dev/null",
             "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", f"127.0.0.1:{self.port}",
-            "--dir-cache-time", "0s", str(self.data),
+            "--dir-cache-time", "1s", str(self.data),
         ]  # fmt: skip
 
 
@@ -263,7 +263,7 @@ class RcloneWebdav(Server):
         return [
             _program("rclone"), "serve", "webdav", "--config", "/dev/null",
             "--user", "user", "--pass", SECRET_KEY, "--addr", f"127.0.0.1:{self.port}",
-            "--dir-cache-time", "0s", str(self.data),
+            "--dir-cache-time", "1s", str(self.data),
         ]  # fmt: skip
 
 
