@@ -61,6 +61,8 @@ class MountOptions:
     scrub_rate: int = 4 << 20
     #: From the begin of one pass to the begin of the next.
     scrub_every_s: float = 30 * 86400.0
+    #: A reader of what is in a remote only waits for so long; then it gets an error.
+    fetch_timeout_s: float = 60.0
     #: Where Prometheus may ask for the counters; None: nowhere.
     metrics: Address | None = None
     transfers: TransferOptions = field(default_factory=TransferOptions)
@@ -97,6 +99,8 @@ class MountOptions:
                 values["scrub_rate"] = _rate(option, value)
             elif name == "scrub_every":
                 values["scrub_every_s"] = _period(option, value)
+            elif name == "fetch_timeout":
+                values["fetch_timeout_s"] = _wait(option, value)
             elif name == "metrics":
                 values["metrics"] = _address(option, value)
             elif name.startswith(transfers.PREFIX):
@@ -124,6 +128,16 @@ def _age(option: str, value: str) -> float | None:
         return parse_duration(value)
     except ValueError as error:
         raise UsageError(f"mount option {option!r}: {error}") from error
+
+
+def _wait(option: str, value: str) -> float:
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise UsageError(f"mount option {option!r}: give 1s to 1h, such as fetch_timeout=60s")
+    return seconds
 
 
 def _rate(option: str, value: str) -> int:

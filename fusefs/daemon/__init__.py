@@ -19,11 +19,14 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     pace            how long background work rests, so that requests come first
     scrubbing       when blocks are read to verify them, and the records of bad ones
     users           which files need a block
+    orders          what the agent is to do for us
+    fetching        content that is in remotes only, for readers; healing of bad blocks
     collecting      when space is given back, and at what pace
     verbs           what can be asked by name
     trash_desk      ... of the trash
     scrub_desk      ... of the scrub
     upload_desk     ... of uploads
+    fetch_desk      ... of what is in remotes only
     metrics         the numbers of a status in the format of Prometheus
     metrics_server  ... for who asks over HTTP
     service         what the verbs answer, from a running filesystem

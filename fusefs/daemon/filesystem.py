@@ -15,6 +15,8 @@ from fusefs.base.events import Events
 from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
+from fusefs.daemon.fetching import Fetching
+from fusefs.daemon.orders import Orders
 from fusefs.daemon.pace import Pace
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
@@ -30,6 +32,7 @@ from fusefs.errors import (
 )
 from fusefs.files.files import FLUSH_AGE_S, Files
 from fusefs.files.reaper import Reaper
+from fusefs.model.block import Block
 from fusefs.model.corruption import Corruption
 from fusefs.model.entry import Entry, State
 from fusefs.model.inode import Inode
@@ -70,6 +73,12 @@ class Filesystem:
         self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)
         self.files.partials.date = self.trash.steady.date
+        self.orders = Orders()
+        self.fetching = Fetching(
+            store, self.orders, timeout_s=options.fetch_timeout_s, read_only=options.read_only
+        )
+        self.files.elsewhere = self.fetching
+        store.space.give_way = self.fetching.drop_oldest
         self.uploads = Uploads(self.tree, self.files)
         self.uploads.after_rename = lambda: deque(self.trash.revive(), maxlen=0)
         self.reaper = Reaper(self.tree, self.files.extents, self.files.partials, self._is_held)
@@ -97,6 +106,9 @@ class Filesystem:
         self.collecting.tell = self._tell_collected
         self.scrubbing.tell_found = self._tell_corruption
         self.scrubbing.tell_over = self._tell_scrubbed
+        self.scrubbing.heal = self.fetching.heal_now
+        self.fetching.tell_failed = self._tell_not_fetched
+        self.fetching.tell_healed = self._tell_healed
         self.collecting.is_urgent = lambda: self.expiry.missing_bytes() > 0
         #: Whether the face still knows an inode, and how it learns that a name came or went; set
         #: by it.
@@ -139,6 +151,14 @@ class Filesystem:
             path=one.objects[0].path if one.objects else None,
             inode=one.objects[0].ino if one.objects else None,
         )  # fmt: skip
+
+    def _tell_not_fetched(self, segment: int, why: str) -> None:
+        self.events.publish("not-fetched", segment=format.segment_name(segment), reason=why)
+
+    def _tell_healed(self, number: int, bad: Block) -> None:
+        self.events.publish(
+            "healed", block=number, segment=format.segment_name(bad.segment), offset=bad.offset
+        )
 
     def _tell_scrubbed(self, done: Pass) -> None:
         self.events.publish(

@@ -13,7 +13,7 @@ the same.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -48,6 +48,10 @@ _KEY = keys.setting("scrub")
 log = structlog.get_logger(__name__)
 
 
+async def _cannot_heal(_number: int) -> bool:
+    return False
+
+
 class Scrubbing:
     """The scrub of one open store, and its records of bad blocks.
 
@@ -77,6 +81,8 @@ class Scrubbing:
         #: Hears of each new record, and of each pass that came to its end.
         self.tell_found: Callable[[Corruption], None] = lambda one: None
         self.tell_over: Callable[[Pass], None] = lambda done: None
+        #: Heals a block, if there is a copy of it; whether it did.
+        self.heal: Callable[[int], Awaitable[bool]] = _cannot_heal
         self._store.blocks.on_damage = lambda number, bad: self._met.append((number, bad))
         self._store.blocks.on_heal = self._forget
 
@@ -167,6 +173,7 @@ class Scrubbing:
             self.save()
         wanted = self._scrubber.after(self._pass.position)
         bad = await trio.to_thread.run_sync(self._scrubber.read, wanted)
+        await self._heal(wanted, bad)
         self._take(wanted, bad)
         await self.settle()
         if wanted.is_end:
@@ -174,6 +181,14 @@ class Scrubbing:
         elif self._clock.monotonic() - self._saved_at >= SAVE_EVERY_S:
             self.save()
         return True
+
+    async def _heal(self, wanted: Slice, bad: dict[int, Bad]) -> None:
+        """Take out of `bad` what was found to be good in a remote, and written anew."""
+        for number, block in wanted.blocks:
+            if number not in bad or not self._scrubber.is_in_place(number, block):
+                continue
+            if await self.heal(number):
+                del bad[number]
 
     def _is_wanted(self) -> bool:
         if self._asked_rate is not None:

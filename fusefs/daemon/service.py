@@ -13,6 +13,7 @@ import trio
 from fusefs import __version__
 from fusefs.base.clock import utc
 from fusefs.daemon.collecting import Progress
+from fusefs.daemon.fetch_desk import FetchDesk
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.partial_desk import PartialDesk
 from fusefs.daemon.scrub_desk import ScrubDesk
@@ -51,6 +52,7 @@ class Service:
             PartialDesk(filesystem),
             ScrubDesk(filesystem),
             UploadDesk(filesystem),
+            FetchDesk(filesystem),
             SyncDesk(filesystem),
         ]
         self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
@@ -87,6 +89,7 @@ class Service:
             **filesystem.purging.record(),
             "collecting": self._collecting(),
             "scrub": filesystem.scrubbing.record(),
+            "away": filesystem.fetching.record(),
             "remotes": filesystem.syncing.records(),
             **self.df(),
         }
@@ -105,6 +108,8 @@ class Service:
             "checkpoints": statistics.checkpoints,
             "replayed_records": statistics.replay.batches,
             "damaged_reads": statistics.blocks.damaged_reads,
+            "healed": statistics.blocks.healed,
+            **asdict(self._filesystem.fetching.counts),
             "scrubbed": scrubbing.scrubbed_blocks,
             "scrubbed_bytes": scrubbing.scrubbed_bytes,
             "uploads": asdict(self._filesystem.uploads.counts),

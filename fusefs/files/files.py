@@ -16,8 +16,9 @@ from stat import S_ISLNK, S_ISREG
 import trio
 
 from fusefs.base.process import Deaths, name_of, signal_name
-from fusefs.errors import Refused, StoreDamaged
+from fusefs.errors import NotLocal, Refused, StoreDamaged
 from fusefs.files.ahead import Ahead
+from fusefs.files.elsewhere import NOWHERE, Elsewhere
 from fusefs.files.extents import Extents
 from fusefs.files.opened import Handle, OpenFile
 from fusefs.files.partials import Partials
@@ -51,6 +52,8 @@ class Files:
         self.partials = Partials(tree, self.extents)
         self.deaths = Deaths()
         self.waiting_bytes = 0
+        #: Where content comes from that is not here; set by who knows.
+        self.elsewhere: Elsewhere = NOWHERE
         #: Whoever waits for the content of a file, by inode, is told how much of it comes.
         self.expected: dict[int, Callable[[int], None]] = {}
         self._tree = tree
@@ -332,7 +335,10 @@ class Files:
     # -- reading
 
     async def read(self, file: OpenFile, offset: int, size: int) -> Buffer:
-        """Up to `size` bytes from `offset`, fewer only at the end. Raises StoreDamaged."""
+        """Up to `size` bytes from `offset`, fewer only at the end.
+
+        Raises StoreDamaged, NotLocal.
+        """
         inode = file.inode
         self._tree.accessed(inode)
         end = min(offset + size, inode.size)
@@ -363,10 +369,22 @@ class Files:
 
     async def _part(self, part: Extent) -> Buffer:
         content = self._store.blocks.cached(part.block)
-        if content is not None:
-            if part.length == len(content):
-                return content
-            return memoryview(content)[part.skip : part.skip + part.length]
+        tries = 0
+        while content is None:
+            try:
+                return await self._cold_part(part)
+            except NotLocal as wanted:
+                await self.elsewhere.fetch(wanted, tries)
+                tries += 1
+            except StoreDamaged:
+                content = await self.elsewhere.heal(part.block)
+                if content is None:
+                    raise
+        if part.length == len(content):
+            return content
+        return memoryview(content)[part.skip : part.skip + part.length]
+
+    async def _cold_part(self, part: Extent) -> Buffer:
         cold = self._store.blocks.locate(part.block)
         is_small = part.length <= _SMALL_READ
         started = time.perf_counter()
@@ -390,6 +408,6 @@ class Files:
             return
         if start < stop:
             for one in self.extents.covering(file.inode.ino, start, stop):
-                if one.has_block:
-                    self._store.blocks.prefetch(one.block)
+                if one.has_block and (wanted := self._store.blocks.prefetch(one.block)):
+                    self.elsewhere.expect(wanted)
             file.prefetched = stop

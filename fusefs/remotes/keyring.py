@@ -30,6 +30,8 @@ def secret(secrets: Mapping[str, str]) -> Secret | None:
     """
     try:
         if path := secrets.get("key_file"):
+            if not path.startswith("/"):
+                raise ValueError("key_file: give the path from the root, such as /etc/fusefs/key")
             return read_key_file(Path(path))
         if text := secrets.get("passphrase"):
             return keyslot.passphrase(text)

@@ -58,6 +58,7 @@ class Cache:
     def __init__(self, store: Path) -> None:
         self._directory = store / NAME
         self._sizes: dict[int, int] | None = None  # in the order of their last use
+        self._total = 0
 
     def path(self, segment: int) -> Path:
         return self._directory / format.segment_name(segment)
@@ -99,24 +100,27 @@ class Cache:
                 found.append((status.st_mtime_ns, number, status.st_blocks * 512))
             for _, number, size in sorted(found):
                 self._sizes[number] = size
+                self._total += size
         return self._sizes
 
     @property
     def total_bytes(self) -> int:
-        return sum(self.sizes.values())
+        return self._total if self.sizes else 0
 
     def used(self, segment: int) -> None:
         """A segment was read from, or something more of it was fetched."""
         sizes = self.sizes
-        sizes.pop(segment, None)
+        self._total -= sizes.pop(segment, 0)
         try:
             sizes[segment] = os.stat(self.path(segment)).st_blocks * 512
         except FileNotFoundError:
             return
+        self._total += sizes[segment]
 
     def drop(self, segment: int) -> int:
         """Forget what was fetched of a segment; returns bytes that the disk gets back."""
         size = self.sizes.pop(segment, 0)
+        self._total -= size
         try:
             self.path(segment).unlink()
         except FileNotFoundError:

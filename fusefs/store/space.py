@@ -10,6 +10,7 @@ data stops there as well.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fusefs.base.clock import Clock
@@ -30,6 +31,8 @@ class Space:
         #: Bytes that are promised, by who is going to write them: an inode number.
         self.promises: dict[int, int] = {}
         self._promised_bytes = 0
+        #: Frees something of the disk that is not needed; False where there is no more of that.
+        self.give_way: Callable[[], bool] = lambda: False
         self.refresh()
 
     def refresh(self) -> int:
@@ -87,6 +90,8 @@ class Space:
         left = self._left - size
         if left - kept < 64 << 20 or self._clock.monotonic() - self._checked_at > _RECHECK_S:
             left = self.refresh() - size
+            while left < kept and self.give_way():
+                left = self.refresh() - size
             if left < kept:
                 raise DiskFull(f"{self._directory}: the disk is full up to fusefs' reserve")
         self._left = left

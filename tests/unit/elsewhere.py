@@ -19,6 +19,8 @@ class Away:
         self.store = store
         self.number, self.name = number, name
         self.objects: dict[int, bytes] = {}
+        self.names: dict[str, int] = {}
+        self.cost = cost
         self.asked: list[tuple[int, int, int]] = []
         batch = store.batch()
         batch.put(keys.remote(name), remote.pack(Remote(number, "memory:", cost=cost)))
@@ -36,8 +38,11 @@ class Away:
             self.objects[number] = content
             digest = blake3(content).digest()
             copy = Copy(f"segments/{digest.hex()}", len(content), digest, store.clock.time_ns())
+            self.names[copy.name] = number
             batch.put(keys.copy(number, self.number), remote.pack(copy))
-        row = Remote(self.number, "memory:", published_segment=store.newest_segment - 1)
+        row = Remote(
+            self.number, "memory:", cost=self.cost, published_segment=store.newest_segment - 1
+        )
         batch.put(keys.remote(self.name), remote.pack(row))
         store.commit(batch)
         store.checkpoint()
@@ -51,6 +56,10 @@ class Away:
         for number in numbers:
             self.store.evict(number)
         return numbers
+
+    def by_name(self, name: str) -> bytes:
+        """An object."""
+        return self.objects[self.names[name]]
 
     def fetch(self, segment: int, offset: int, size: int) -> None:
         """Lay a part of a segment into the cache."""

@@ -57,7 +57,8 @@ def list_slots(where: Where, secrets: Secrets = "", as_json: Json = False) -> No
         return
     columns = [output.Column(title) for title in ("slot", "kind", "created", "label")]
     rows = (
-        [str(number), slot.kind, output.moment(slot.created), output.printable(slot.label)]
+        # Whoever can write to the remote can write anything here.
+        [str(number), slot.kind, *map(output.printable, (output.moment(slot.created), slot.label))]
         for number, slot in slots.items()
     )
     output.table(columns, rows)

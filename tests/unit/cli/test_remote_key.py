@@ -10,6 +10,7 @@ from fusefs.daemon.surface import reach
 from fusefs.errors import BadRemote, NoSuchRemote, UsageError, WrongKey, WrongState
 from fusefs.model import keyslot
 from fusefs.remotes import encrypted
+from fusefs.remotes.address import connect
 from tests.unit.remotes.encryption import CREATED, SECRET, WEAK, raw_remote
 
 
@@ -64,8 +65,6 @@ def test_a_key_file_is_added_and_the_passphrase_removed(
 def test_a_passphrase_is_changed_and_nothing_else(
     url: str, secrets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fusefs.remotes.address import connect
-
     raw = connect(url)
     (tmp_path / "new").write_text("battery staple\n")
     before = {f.name: raw.get(f.name) for f in raw.list("") if not f.name.startswith("keys/")}
@@ -86,6 +85,16 @@ def test_slots_are_a_table_for_people(url: str, capsys: pytest.CaptureFixture[st
         "slot  kind        created              label",
         "1     passphrase  2026-11-22 00:00:00  first",
     ]
+
+
+def test_what_a_stranger_wrote_into_a_slot_cannot_move_the_cursor(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = connect(url)
+    hostile = raw.get("keys/1").replace(b"first", b"\\u001b[2J").replace(b"2026", b"\\u001b[2J")
+    raw.put("keys/2", hostile)
+    assert run(["remote", "key", "list", url]) == 0
+    assert r"\x1b[2J" in capsys.readouterr().out.splitlines()[2]
 
 
 @pytest.mark.parametrize("content", ["", "\n", "two\nlines\n", "x" * 5000, "\udcff"])

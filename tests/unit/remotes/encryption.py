@@ -6,6 +6,7 @@ from itertools import count
 from fusefs.model import keyslot
 from fusefs.model.keyslot import Strength
 from fusefs.remotes import encrypted
+from fusefs.remotes.api import Remote
 from fusefs.remotes.encrypted import Encrypted
 from fusefs.remotes.memory import MemoryRemote
 
@@ -21,7 +22,7 @@ def raw_remote() -> MemoryRemote:
     return MemoryRemote(f"memory://{__name__}-{next(_places)}")
 
 
-def encrypted_remote(inner: MemoryRemote | None = None) -> Encrypted:
+def encrypted_remote(inner: Remote | None = None) -> Encrypted:
     return encrypted.initialise(inner or raw_remote(), SECRET, created=CREATED, strength=WEAK)
 
 

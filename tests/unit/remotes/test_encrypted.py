@@ -1,6 +1,7 @@
 """An encrypted remote: what is below it sees nothing, and can change nothing unnoticed."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from fusefs.errors import NoSuchObject, ObjectDamaged, RemoteError
 from fusefs.remotes import contract, encrypted, sealed
+from fusefs.remotes.directory import DirectoryRemote
 from fusefs.remotes.encrypted import Encrypted
 from fusefs.remotes.memory import MemoryRemote
 from fusefs.remotes.sealed import CHUNK_SIZE, FRAME_SIZE, HEAD_SIZE
@@ -72,8 +74,25 @@ def test_a_range_is_what_it_is_of_the_plain_object(
 
 
 @pytest.mark.parametrize("check", contract.CHECKS)
-def test_it_keeps_what_every_remote_must_keep(remote: Encrypted, check: contract.Check) -> None:
-    check(contract.Trial(remote, "trial/0123456789abcdef/"))
+@pytest.mark.parametrize("below", ["memory", "directory"])
+def test_it_keeps_what_every_remote_must_keep(
+    tmp_path: Path, below: str, check: contract.Check
+) -> None:
+    inner = raw_remote() if below == "memory" else DirectoryRemote("file:///there", tmp_path)
+    check(contract.Trial(encrypted_remote(inner), "trial/0123456789abcdef/"))
+
+
+def test_a_directory_shows_nothing_to_grep(tmp_path: Path) -> None:
+    remote = encrypted_remote(DirectoryRemote("file:///there", tmp_path))
+    for name in (SEGMENT, LONG):
+        remote.put(name, b"a known plain text " * 10_000)
+    shown = b"".join(
+        os.fsencode(path.relative_to(tmp_path)) + (path.read_bytes() if path.is_file() else b"")
+        for path in tmp_path.rglob("*")
+    )
+    parts = [part.encode() for name in (SEGMENT, LONG) for part in name.split("/")]
+    assert len(list(tmp_path.rglob("*"))) > 4
+    assert [needle for needle in [b"known plain", *parts] if needle in shown] == []
 
 
 def test_a_range_asks_for_the_frames_that_it_touches_at_once(
