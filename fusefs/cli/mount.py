@@ -47,6 +47,7 @@ def mount(
       partial_age=AGE half-written files move to the trash when idle for so long (never)
       scrub_rate=SIZE bytes a second that are read just to verify them (4M), 0: none
       scrub_every=AGE from the begin of one pass over all to the next (30d)
+      cache_size=SIZE keep no more here than this, if copies in remotes allow it (no limit)
       fetch_timeout=AGE
                       for so long a reader waits for what is in a remote only (60s)
       metrics=[HOST:]PORT

@@ -61,6 +61,9 @@ class MountOptions:
     scrub_rate: int = 4 << 20
     #: From the begin of one pass to the begin of the next.
     scrub_every_s: float = 30 * 86400.0
+    #: Segments and what was fetched take no more than this, where copies in remotes allow it; 0:
+    #: whatever the disk has.
+    cache_bytes: int = 0
     #: A reader of what is in a remote only waits for so long; then it gets an error.
     fetch_timeout_s: float = 60.0
     #: Where Prometheus may ask for the counters; None: nowhere.
@@ -99,6 +102,8 @@ class MountOptions:
                 values["scrub_rate"] = _rate(option, value)
             elif name == "scrub_every":
                 values["scrub_every_s"] = _period(option, value)
+            elif name == "cache_size":
+                values["cache_bytes"] = _cache(option, value)
             elif name == "fetch_timeout":
                 values["fetch_timeout_s"] = _wait(option, value)
             elif name == "metrics":
@@ -138,6 +143,15 @@ def _wait(option: str, value: str) -> float:
     if not 1 <= seconds <= 3600:
         raise UsageError(f"mount option {option!r}: give 1s to 1h, such as fetch_timeout=60s")
     return seconds
+
+
+def _cache(option: str, value: str) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise UsageError(
+            f"mount option {option!r}: give a size, such as cache_size=50G, or 0 for none"
+        ) from error
 
 
 def _rate(option: str, value: str) -> int:

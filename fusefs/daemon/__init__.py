@@ -18,6 +18,8 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     filesystem      assembles store, tree, files and trash
     pace            how long background work rests, so that requests come first
     scrubbing       when blocks are read to verify them, and the records of bad ones
+    evicting        dropping what has enough copies elsewhere
+    pins            where files lie, and what is to stay here
     users           which files need a block
     orders          what the agent is to do for us
     fetching        content that is in remotes only, for readers; healing of bad blocks

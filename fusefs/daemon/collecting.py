@@ -54,7 +54,8 @@ class Collecting:
         self._store = store
         self._margins = margins
         self._collector = Collector(store, margins)
-        self._lock = trio.Lock()
+        #: Who holds it changes which segments there are.
+        self.lock = trio.Lock()
         self._reported: dict[int, str] = {}
         self._retry_at = 0.0
         self.progress: tuple[int, int] | None = None
@@ -72,7 +73,7 @@ class Collecting:
 
         Raises DiskFull or StoreError; what was done until then stays done.
         """
-        async with self._lock:
+        async with self.lock:
             self._collector.failed.clear()
             return await self._apply(self._collector.plan(), on_progress=on_progress)
 
@@ -86,7 +87,7 @@ class Collecting:
                 seen, quiet_since = self._collector.activity, now
             if self._collector.failed and now >= self._retry_at:
                 self._collector.failed.clear()
-            if self._lock.locked() or not self._is_worth_a_look:
+            if self.lock.locked() or not self._is_worth_a_look:
                 continue
             is_urgent = self.is_urgent()
             is_quiet = is_urgent or now - quiet_since >= self._margins.quiet_s
@@ -114,7 +115,7 @@ class Collecting:
             return not while_quiet or self._collector.activity == activity
 
         try:
-            async with self._lock:
+            async with self.lock:
                 done = await self._apply(plan, self._margins.pause_s, goes_on)
         except DiskFull as error:
             log.warning("collecting waits for space", error=str(error))
@@ -193,7 +194,7 @@ class Collecting:
 
     async def _pause(self, pause_s: float) -> None:
         """Let requests have the loop; not for long where somebody waits for the next collection."""
-        await trio.sleep(0 if self._lock.statistics().tasks_waiting else pause_s)
+        await trio.sleep(0 if self.lock.statistics().tasks_waiting else pause_s)
 
     def _report_failures(self, done: Collected) -> None:
         """Name each segment once for each reason."""

@@ -64,7 +64,7 @@ class Fetching:
     def __init__(self, store: Store, orders: Orders, *, timeout_s: float, read_only: bool) -> None:
         self._store = store
         self._orders = orders
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._read_only = read_only
         self._open: dict[Key, Order] = {}
         self._served: OrderedDict[Key, str] = OrderedDict()
@@ -107,7 +107,7 @@ class Fetching:
             orders = [self._order_again(wanted, piece, copies, end) for piece in pieces]
         if not is_again:
             self._order_ahead(wanted.segment, pieces.stop, copies)
-        deadline = trio.current_time() + self._timeout_s
+        deadline = trio.current_time() + self.timeout_s
         for key, order in orders:
             if not await order.wait(deadline - trio.current_time()):
                 if not order.waiting:
@@ -115,7 +115,7 @@ class Fetching:
                     self._orders.withdraw(order, "nobody waits for it")
                 has_agent = self._orders.has_agent()
                 why = "no remote answered" if has_agent else "there is no agent that fetches it"
-                raise self._refused(wanted, f"{why} within {self._timeout_s:.0f} s")
+                raise self._refused(wanted, f"{why} within {self.timeout_s:.0f} s")
             if order.error:
                 raise self._refused(wanted, order.error)
         self._said = ""

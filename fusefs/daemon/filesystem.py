@@ -15,9 +15,11 @@ from fusefs.base.events import Events
 from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
+from fusefs.daemon.evicting import Evicted, Evicting
 from fusefs.daemon.fetching import Fetching
 from fusefs.daemon.orders import Orders
 from fusefs.daemon.pace import Pace
+from fusefs.daemon.pins import Pins
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
 from fusefs.daemon.sweeping import Sweeping
@@ -95,6 +97,12 @@ class Filesystem:
             every_s=options.scrub_every_s,
         )
         self.collecting = Collecting(store)
+        self.pins = Pins(self.tree)
+        self.evicting = Evicting(
+            store, self.pins, self.orders, self.fetching, self.collecting,
+            limit_bytes=options.cache_bytes,
+        )  # fmt: skip
+        self.evicting.tell = self._tell_evicted
         self.sweeping = Sweeping(
             self.tree, self.files, self.trash, self.events, options.partial_age_s
         )
@@ -151,6 +159,14 @@ class Filesystem:
             path=one.objects[0].path if one.objects else None,
             inode=one.objects[0].ino if one.objects else None,
         )  # fmt: skip
+
+    def _tell_evicted(self, done: Evicted) -> None:
+        self.events.publish(
+            "evicted",
+            segments=done.segments,
+            freed_bytes=done.freed_bytes,
+            refused=len(done.refused),
+        )
 
     def _tell_not_fetched(self, segment: int, why: str) -> None:
         self.events.publish("not-fetched", segment=format.segment_name(segment), reason=why)
@@ -237,6 +253,7 @@ class Filesystem:
             nursery.start_soon(self._refill_hints)
             if not self.options.read_only:
                 nursery.start_soon(self.collecting.run)
+                nursery.start_soon(self.evicting.run)
                 nursery.start_soon(self.purging.run)
                 nursery.start_soon(self.sweeping.run)
                 nursery.start_soon(self.scrubbing.run)

@@ -18,6 +18,7 @@ from fusefs.model import (
     corruption,
     dirent,
     entry,
+    eviction,
     extent,
     job,
     keys,
@@ -375,6 +376,8 @@ def _setting(key: bytes, row: bytes) -> object:
             return row  # that it is there says all
         case b"scrub":
             return scrub.unpack(row)
+        case b"copies":
+            return eviction.unpack(row)
     raise ValueError("there is no such setting")
 
 

@@ -21,6 +21,7 @@ Numbers in keys are big-endian, so that byte order is number order::
     w ino                   half-written file            model.partial
     s name                  setting of the trash         trash.{retention,steady}
                             or the scrub                 model.scrub
+                            or copies                    model.eviction
     a name                  remote                       model.remote
     k segment remote        copy of a segment there      model.remote
     y id                    transfer, by its UUID        model.transfer

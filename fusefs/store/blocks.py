@@ -230,12 +230,13 @@ class Blocks:
     def change_refs(self, batch: Batch, number: int, by: int) -> None:
         """Add `by` to the references of a block. Raises StoreDamaged if there is none such.
 
-        One that is known to be bad is forgotten with its last reference.
+        One that is known to be bad, or is only in remotes, is forgotten with its last reference.
         """
         block = self.row(batch, number)
         if block.refs + by < 0:
             raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
-        if block.refs + by or batch.get(keys.corruption(number)) is None:
+        is_here = block.segment in self._log.sizes and batch.get(keys.corruption(number)) is None
+        if block.refs + by or is_here:
             batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
         else:
             self.drop(batch, number)

@@ -161,7 +161,7 @@ class Collector:
         None of this is made durable: a segment that is there again after a power cut has nothing of
         use in it, and goes with the next collection.
         """
-        with _no_readers(self._store.path) as is_alone:
+        with no_readers(self._store.path) as is_alone:
             for number, blocks in segments.items():
                 if not is_alone or number in self.damaged:
                     continue
@@ -181,7 +181,7 @@ class Collector:
 
     def may_delete(self) -> bool:
         """Whether nobody reads segments just now."""
-        with _no_readers(self._store.path) as is_alone:
+        with no_readers(self._store.path) as is_alone:
             return is_alone
 
     def _is_empty(self, segment: int, blocks: list[int]) -> bool:
@@ -207,7 +207,8 @@ def reading_segments(store: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _no_readers(store: Path) -> Iterator[bool]:
+def no_readers(store: Path) -> Iterator[bool]:
+    """Whether nobody else reads segments of the store; and nobody begins to, meanwhile."""
     descriptor = _open_lock(store)
     try:
         yield descriptor >= 0 and _is_locked(descriptor)
