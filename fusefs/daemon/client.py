@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fusefs.daemon.collecting import Progress
 
 _ANSWER_TIMEOUT_S = 15.0
+#: Between two tries to get among those that wait to be served.
+_CROWDED_S = 0.02
 #: Between two looks at a purge or a scrub.
 _MOMENT_S = 0.1
 #: For what waits on the disk: at most the dirty limit has to be written.
@@ -46,9 +48,17 @@ class Client:
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
         try:
             with socket_address(store) as address:
-                connection.connect(address)
+                while True:
+                    try:
+                        connection.connect(address)
+                        break
+                    except BlockingIOError:  # as many wait already as the kernel lets
+                        if time.monotonic() > deadline:
+                            raise
+                        time.sleep(_CROWDED_S)
         except PermissionError as error:
             connection.close()
             raise NotPermitted(

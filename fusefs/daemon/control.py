@@ -30,6 +30,7 @@ CLIENT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 60.0
 #: Connections served at one time; more of them wait in the kernel's queue.
 MAX_CLIENTS = 16
+_CHUNK_BYTES = 64 << 10
 
 log = structlog.get_logger(__name__)
 
@@ -204,7 +205,7 @@ async def _receive_line(stream: trio.SocketStream, pending: bytes) -> tuple[byte
         while b"\n" not in pending:
             if len(pending) > MAX_REQUEST_BYTES:
                 raise _TooLong
-            received = await stream.receive_some(MAX_REQUEST_BYTES)
+            received = await stream.receive_some(_CHUNK_BYTES)
             if not received:
                 return None, b""
             pending += received

@@ -166,6 +166,7 @@ class _Daemon:
         listener = await listen(self._options.metrics) if self._options.metrics else None
         metrics = address_of(listener) if listener else None
         service = Service(filesystem, os.fspath(self._mountpoint), metrics)
+        filesystem.move_desk.mountpoint = os.fsencode(self._mountpoint)
         filesystem.forget_name = mount.forget_name
         filesystem.forget_file = mount.forget_file
         control = ControlServer(self._store, service, self._stop_asked.set)

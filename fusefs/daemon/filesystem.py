@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from uuid import uuid4
 
 import structlog
 import trio
@@ -17,11 +18,13 @@ from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.evicting import Evicted, Evicting
 from fusefs.daemon.fetching import Fetching
+from fusefs.daemon.move_desk import MoveDesk
 from fusefs.daemon.orders import Orders
 from fusefs.daemon.pace import Pace
 from fusefs.daemon.pins import Pins
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
+from fusefs.daemon.staging import Local
 from fusefs.daemon.sweeping import Sweeping
 from fusefs.daemon.syncing import Syncing
 from fusefs.errors import (
@@ -42,6 +45,7 @@ from fusefs.model.job import Job
 from fusefs.model.scrub import Pass
 from fusefs.store import format
 from fusefs.store.store import Store
+from fusefs.transfers.transfers import Transfers
 from fusefs.trash.expiry import Expiry
 from fusefs.trash.purge import Purger
 from fusefs.trash.trash import Trash
@@ -109,6 +113,10 @@ class Filesystem:
         self.sweeping.forget_name = lambda parent, name: self.forget_name(parent, name)
         self.syncing = Syncing(store, self.events, self._write_out)
         self.syncing.sync = self.files.sync
+        self.move_desk = MoveDesk(store, Local())
+        self.transfers = Transfers(
+            store, self.move_desk, options.transfers, self.events, lambda: uuid4().bytes
+        )
         self.trash.tell = self._tell
         self.purging.tell_over = self._tell_over
         self.collecting.tell = self._tell_collected
@@ -257,6 +265,7 @@ class Filesystem:
                 nursery.start_soon(self.purging.run)
                 nursery.start_soon(self.sweeping.run)
                 nursery.start_soon(self.scrubbing.run)
+                nursery.start_soon(self.transfers.serve)
 
     async def _run_ticks(self) -> None:
         """What is due every now and then.

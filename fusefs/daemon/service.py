@@ -18,6 +18,7 @@ from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.partial_desk import PartialDesk
 from fusefs.daemon.scrub_desk import ScrubDesk
 from fusefs.daemon.sync_desk import SyncDesk
+from fusefs.daemon.transfer_desk import TransferDesk
 from fusefs.daemon.trash_desk import TrashDesk
 from fusefs.daemon.upload_desk import UploadDesk
 from fusefs.daemon.verbs import Desk
@@ -54,6 +55,8 @@ class Service:
             UploadDesk(filesystem),
             FetchDesk(filesystem),
             SyncDesk(filesystem),
+            TransferDesk(filesystem),
+            filesystem.move_desk,
         ]
         self._desk_of = {name: desk for desk in desks for name in desk.VERBS}
 

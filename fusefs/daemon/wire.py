@@ -34,8 +34,8 @@ from typing import Any
 from fusefs.errors import FusefsError
 
 NAME = "control.sock"
-#: Two paths of 4096 bytes in base64, with room around them.
-MAX_REQUEST_BYTES = 64 << 10
+#: Some ten thousand paths in base64, or a text of 256 KiB with each character escaped.
+MAX_REQUEST_BYTES = 4 << 20
 
 
 def encode(message: object) -> bytes:

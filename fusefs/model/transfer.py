@@ -90,12 +90,14 @@ class Endpoint(msgspec.Struct, array_like=True, frozen=True):
     """One end of a transfer.
 
     `name`: of the remote, or the URL, without secrets; else empty. `path`: inside the filesystem,
-    of the directory, or below the remote; without a trailing slash.
+    of the directory, or below the remote; without a trailing slash. `secrets`: where those of a URL
+    are read from, as `remotes.secrets` says.
     """
 
     kind: Kind
     name: str = ""
     path: bytes = b""
+    secrets: str = ""
 
     @property
     def shown(self) -> str:
@@ -147,15 +149,15 @@ class FileState(StrEnum):
 
     WAITING = "waiting"
     MOVED = "moved"  # verified under its final name
-    SKIPPED = "skipped"  # cannot be moved: `File.error` says why
+    SKIPPED = "skipped"  # cannot be moved
 
 
 class File(msgspec.Struct, array_like=True, frozen=True):
     """One file of a transfer.
 
     `move`: position in `Specification.moves`. `path`: below the source, and below the folder of
-    the transfer at the destination. `version`: what tells whether the source has changed: size and
-    time, or a tag; empty until it was read. `blake3`, `sha256`: of what was moved and verified.
+    the transfer at the destination. `blake3`, `sha256`: of what was moved and verified.
+    `error_kind`, `error`: why it was skipped, a class of `fusefs.errors` and its message.
     """
 
     number: int
@@ -163,9 +165,9 @@ class File(msgspec.Struct, array_like=True, frozen=True):
     path: bytes
     size: int
     state: FileState = FileState.WAITING
-    version: str = ""
     blake3: bytes = b""
     sha256: bytes = b""
+    error_kind: str = ""
     error: str = ""
 
 

@@ -44,8 +44,7 @@ class Surveyed(msgspec.Struct, frozen=True):
 class Payload:
     """One file to move to its final name at the destination.
 
-    `folder`: the name of the transfer's folder there. `number`: of the file, for the name of its
-    temporary. `size`, `version`: as it was seen before; a version that is empty is any.
+    `number`: of the file, for the name of its temporary. `size`: as it was seen before.
     """
 
     transfer: bytes
@@ -54,7 +53,6 @@ class Payload:
     destination: Endpoint
     path: bytes
     size: int
-    version: str = ""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -65,7 +63,6 @@ class Moved(msgspec.Struct, frozen=True):
     """
 
     size: int
-    version: str
     blake3: bytes
     sha256: bytes
     sent_bytes: int

@@ -1,0 +1,211 @@
+"""What transfers need of the world outside: asked for by the daemon, done in threads, reported.
+
+The daemon says what is to be done as long as it is not reported, so an order may come twice, from
+two daemons even: each is done so that this costs little. One that was withdrawn ends at its next
+sign of life, and is reported as well, so that the daemon knows that nothing goes on.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from fusefs.agent.carrying import PARTIAL, Carrying
+from fusefs.agent.surveying import survey
+from fusefs.errors import ContentDiffers, FusefsError, RemoteError
+from fusefs.remotes import file_places
+from fusefs.remotes.files import Files, read_fully
+from fusefs.transfers import manifest
+from fusefs.transfers.api import Moved
+from fusefs.transfers.orders import (
+    CleanOrder,
+    ManifestOrder,
+    MoveOrder,
+    Order,
+    Orders,
+    Place,
+    SurveyOrder,
+)
+
+#: How long the daemon may keep a question for orders.
+POLL_S = 20.0
+#: Between two reports of progress.
+REPORT_EVERY_S = 0.2
+#: Between two questions that failed.
+REST_S = 0.5
+#: Calls that may block at one time.
+MAX_THREADS = 64
+#: Files of a survey in one request.
+FILES_AT_ONCE = 1000
+
+log = structlog.get_logger(__name__)
+
+
+class Asks(Protocol):
+    """Who can ask the daemon."""
+
+    async def ask(self, verb: str, *, wait_s: float = 0.0, **arguments: Any) -> Any: ...
+
+
+class Withdrawn(Exception):
+    """Nobody wants it any more."""
+
+
+class _Work:
+    """One order under way."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.is_withdrawn = False
+        self.good = self.sent = self.ticks = 0
+        self.reported_ticks = -1
+
+    def tick(self, good: int, sent: int) -> None:
+        """Raises Withdrawn. Called in a thread."""
+        self.good, self.sent = good, sent
+        self.ticks += 1
+        if self.is_withdrawn:
+            raise Withdrawn
+
+
+class Moving:
+    """Does orders of the daemon that `link` leads to."""
+
+    def __init__(self, link: Asks, connect: Callable[[Place], Files] = file_places.connect) -> None:
+        self._link = link
+        self._connect = connect
+        self._works: dict[str, _Work] = {}
+        self._places: dict[Place, Files] = {}
+        self._threads = trio.CapacityLimiter(MAX_THREADS)
+
+    async def run(self) -> None:
+        """Until cancelled; what is under way is left then as it is."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._report)
+            while True:
+                try:
+                    await self._poll(nursery)
+                except FusefsError as error:
+                    log.debug("the daemon cannot be asked for moves", error=str(error))
+                    await trio.sleep(REST_S)
+
+    async def _poll(self, nursery: trio.Nursery) -> None:
+        answer = await self._link.ask(
+            "move_orders", wait_s=POLL_S, patience_s=POLL_S,
+            running=[id for id, work in self._works.items() if not work.is_withdrawn],
+            ending=[id for id, work in self._works.items() if work.is_withdrawn],
+        )  # fmt: skip
+        orders = msgspec.convert(answer, type=Orders)
+        for id in orders.withdrawn:
+            if work := self._works.get(id):
+                work.is_withdrawn = True
+        for order in orders.orders:
+            if order.id not in self._works:
+                work = self._works[order.id] = _Work(order)
+                nursery.start_soon(self._do, work)
+
+    async def _report(self) -> None:
+        while True:
+            await trio.sleep(REPORT_EVERY_S)
+            news = [
+                {"id": id, "good": work.good, "sent": work.sent}
+                for id, work in self._works.items()
+                if work.ticks != work.reported_ticks
+            ]
+            for one in news:
+                self._works[str(one["id"])].reported_ticks = self._works[str(one["id"])].ticks
+            if news:
+                with suppress(FusefsError):
+                    await self._link.ask("move_progress", moves=news)
+
+    async def _do(self, work: _Work) -> None:
+        """One order, until the daemon knows what came of it. A task boundary."""
+        report: dict[str, Any] = {"id": work.order.id}
+        try:
+            result = await trio.to_thread.run_sync(
+                self._perform, work, limiter=self._threads, abandon_on_cancel=True
+            )
+            await self._send_found(work.order.id, result)
+            report["result"] = result
+        except Withdrawn:
+            pass
+        except FusefsError as error:
+            report["error"] = {"kind": type(error).__name__, "message": str(error)}
+            if isinstance(error, RemoteError):
+                self._forget_places(work.order)
+        except Exception as error:
+            log.exception("an order failed", order=work.order.id)
+            report["error"] = {
+                "kind": "TransferFailed",
+                "message": f"{type(error).__name__}: {error} (see the agent's log)",
+            }
+        while True:
+            try:
+                await self._link.ask("move_done", **report)
+                break
+            except FusefsError as error:
+                log.debug("an end is not reported yet", error=str(error))
+            await trio.sleep(REST_S)
+        del self._works[work.order.id]
+
+    async def _send_found(self, id: str, result: dict[str, Any]) -> None:
+        """The files of a survey, by and by: a request has a limit."""
+        files = result.pop("files", [])
+        for at in range(0, len(files), FILES_AT_ONCE):
+            await self._link.ask("move_found", id=id, at=at, files=files[at : at + FILES_AT_ONCE])
+
+    def _perform(self, work: _Work) -> dict[str, Any]:
+        """What `move_done` is told; in a thread."""
+        match work.order:
+            case SurveyOrder() as order:
+                groups = [(self._at(one.source), one.files) for one in order.groups]
+                surveyed = survey(groups, self._at(order.destination), order.most_files)
+                return dict(msgspec.to_builtins(surveyed, builtin_types=(bytes,)))
+            case MoveOrder() as order:
+                moved = self._move(work, order)
+                return dict(msgspec.to_builtins(moved, builtin_types=(bytes,)))
+            case ManifestOrder() as order:
+                return {"place": self._put_manifest(work, order)}
+            case CleanOrder() as order:
+                target, folder = self._at(order.destination), order.transfer.encode()
+                target.remove(folder + b"/" + manifest.NAME)
+                target.remove_folder(folder + b"/" + PARTIAL)
+                return {}
+
+    def _move(self, work: _Work, order: MoveOrder) -> Moved:
+        source, target = self._at(order.source), self._at(order.destination)
+        folder = order.transfer.encode()
+        return Carrying(source, target, order.path, folder, order.number).run(work.tick)
+
+    def _put_manifest(self, work: _Work, order: ManifestOrder) -> str:
+        target, folder = self._at(order.destination), order.transfer.encode()
+        content = order.content.encode()
+        temporary = folder + b"/" + PARTIAL + b"/manifest"
+        final = folder + b"/" + manifest.NAME
+        target.write_whole(temporary, [content])
+        with closing(target.reader(temporary)) as reader:
+            if read_fully(reader, 0, len(content) + 1) != content:
+                raise ContentDiffers(f"{target.place}: the manifest did not arrive as it was sent")
+        work.tick(0, 0)
+        target.rename(temporary, final)
+        target.remove_folder(folder + b"/" + PARTIAL)
+        return f"{target.place.rstrip('/')}/{os.fsdecode(final)}"
+
+    def _at(self, place: Place) -> Files:
+        """Connected once, for all threads; raises what connecting raises."""
+        found = self._places.get(place)
+        if found is None:
+            found = self._places.setdefault(place, self._connect(place))
+        return found
+
+    def _forget_places(self, order: Order) -> None:
+        """Connect anew the next time: what there is may be the cause of the failure."""
+        places = [order.destination]
+        if isinstance(order, MoveOrder):
+            places.append(order.source)
+        for place in places:
+            self._places.pop(place, None)

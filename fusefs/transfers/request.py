@@ -1,0 +1,142 @@
+"""From a request to what is recorded; whatever is wrong with it is refused here, before that."""
+
+import json
+import pwd
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from fusefs.config.transfers import TransferOptions
+from fusefs.errors import BadTransfer, NotPermitted, PayloadTooLarge, RemoteFull, UnknownEndpoint
+from fusefs.model.transfer import Endpoint, File, Kind, Move
+from fusefs.transfers import manifest
+from fusefs.transfers.api import Surveyed
+
+#: Of the description, and of the instructions.
+TEXT_MAX_BYTES = 256 << 10
+#: What is kept free at a destination that says how much it has.
+RESERVE_BYTES = 100 << 20
+_PARTIAL = b".partial"
+
+
+def check_texts(description: str, instructions: str) -> None:
+    """Raises BadTransfer."""
+    for name, text in (("description", description), ("instructions", instructions)):
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise BadTransfer(f"{name}: not valid Unicode") from None
+        if size > TEXT_MAX_BYTES:
+            raise BadTransfer(f"{name}: {size} bytes are more than {TEXT_MAX_BYTES}")
+    if not instructions:
+        return
+    try:
+        value = json.loads(instructions, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise BadTransfer(f"instructions: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise BadTransfer("instructions: give a JSON object, such as {}")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def user_name(user: str, uid: int) -> str:
+    """Whose a transfer is: `user`, if that is who asks or root asks.
+
+    Raises BadTransfer for one that does not exist, NotPermitted.
+    """
+    if not user:
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return str(uid)
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise BadTransfer(f"user: there is no user {user!r} here") from None
+    if uid not in (0, found.pw_uid):
+        raise NotPermitted(f"user: only root may ask for a transfer in the name of {user}")
+    return user
+
+
+def check_ends(moves: Sequence[Move], destination: Endpoint, options: TransferOptions) -> None:
+    """What can be seen without looking. Raises BadTransfer, PayloadTooLarge."""
+    asked = [(move.source, path) for move in moves for path in move.files]
+    if not asked:
+        raise BadTransfer("files: name at least one")
+    if len(asked) > options.files:
+        raise PayloadTooLarge(f"files: {len(asked)} are more than {options.files} (transfer_files)")
+    for (source, path), count in Counter(asked).items():
+        if count > 1:
+            raise BadTransfer(f"files: {_text(path)} of {source.shown} is named {count} times")
+        parts = path.split(b"/")
+        if path.startswith(b"/") or b".." in parts or b"\0" in path:
+            raise BadTransfer(f"files: {_text(path)} is not a path below {source.shown}")
+    for move in moves:
+        if move.source == destination and move.source.kind is not Kind.STORE:
+            raise BadTransfer(
+                f"destination: {destination.shown} is the source as well, so nothing would move"
+            )
+
+
+def files_of(surveyed: Surveyed, moves: Sequence[Move], options: TransferOptions) -> list[File]:
+    """The files of a transfer, if it may be.
+
+    Raises UnknownEndpoint, BadTransfer, PayloadTooLarge.
+    """
+    taken = dict[bytes, int]()
+    for found in surveyed.files:
+        source = moves[found.move].source.shown
+        if found.error:
+            raise UnknownEndpoint(f"files: {_text(found.path)}: {found.error}")
+        if found.path == manifest.NAME or found.path.split(b"/")[0] == _PARTIAL:
+            raise BadTransfer(
+                f"files: {_text(found.path)} of {source} is a name that the transfer needs itself:"
+                " give a source above it, so that its path is longer"
+            )
+        if found.path in taken:
+            other = moves[taken[found.path]].source.shown
+            raise BadTransfer(
+                f"files: {_text(found.path)} comes from {other} and from {source}:"
+                " both would have the same name"
+            )
+        taken[found.path] = found.move
+    for path in taken:
+        above = path
+        while above := above.rpartition(b"/")[0]:
+            if above in taken:
+                raise BadTransfer(
+                    f"files: {_text(above)} would be a file and the directory of {_text(path)}"
+                )
+    if len(surveyed.files) > options.files:
+        raise PayloadTooLarge(
+            f"files: more than {options.files} (transfer_files): split the transfer"
+        )
+    size = sum(found.size for found in surveyed.files)
+    if size > options.payload_bytes:
+        raise PayloadTooLarge(
+            f"files: {size} bytes are more than {options.payload_bytes} (transfer_payload):"
+            " split the transfer"
+        )
+    return [
+        File(number, found.move, found.path, found.size)
+        for number, found in enumerate(surveyed.files)
+    ]
+
+
+def check_room(surveyed: Surveyed, needed: int, reserved: int, destination: Endpoint) -> None:
+    """`reserved`: what transfers under way have still to bring there. Raises RemoteFull."""
+    if surveyed.free_bytes is None:
+        return
+    room = surveyed.free_bytes - reserved - RESERVE_BYTES
+    if needed > room:
+        raise RemoteFull(
+            f"destination: {destination.shown} has room for {max(room, 0)} bytes, beside a reserve"
+            f" of {RESERVE_BYTES} and {reserved} that are on their way: {needed} are needed"
+        )
+
+
+def _text(path: bytes) -> str:
+    return path.decode(errors="backslashreplace")

@@ -1,0 +1,19 @@
+"""A world for transfers; every test ends with an index that fsck finds nothing wrong with."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fusefs.base import failpoints
+from tests.unit import invariants
+from tests.unit.transfers.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    failpoints.disarm()
+    invariants.check(world.fs.store)
+    world.fs.close()
