@@ -25,6 +25,7 @@ from fusefs.cli import (
     remote,
     scrub,
     status,
+    transfer,
     trash,
     umount,
     version,
@@ -59,6 +60,7 @@ app.command("gc")(gc.gc)
 app.command("scrub")(scrub.scrub)
 app.add_typer(trash.app, name="trash")
 app.add_typer(partial.app, name="partial")
+app.add_typer(transfer.app, name="transfer")
 app.add_typer(remote.app, name="remote")
 app.command("version")(version.version)
 app.command("agent", hidden=True)(agent.agent)
