@@ -11,6 +11,9 @@ and starts it again when it dies; whatever it did not report is asked for again.
     persist   tasks that go on whatever happens
     places    remotes, connected as their rows say
     syncing   what the store has goes to its remotes
+    moving    files of transfers: orders, and what came of them
+    surveying what lies at both ends before one is recorded
+    carrying  one file, so that it can be cut off anywhere
 
 What must stay true: it holds nothing that would be missed. All that must be remembered is in the
 store, and what is sent or fetched twice is the same.

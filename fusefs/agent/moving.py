@@ -15,6 +15,8 @@ import structlog
 import trio
 
 from fusefs.agent.carrying import PARTIAL, Carrying
+from fusefs.agent.link import Link
+from fusefs.agent.places import Places
 from fusefs.agent.surveying import survey
 from fusefs.errors import ContentDiffers, FusefsError, RemoteError
 from fusefs.remotes import file_places
@@ -43,6 +45,11 @@ MAX_THREADS = 64
 FILES_AT_ONCE = 1000
 
 log = structlog.get_logger(__name__)
+
+
+async def run(link: Link, _places: Places) -> None:
+    """Work for the daemon that `link` leads to, until cancelled."""
+    await Moving(link).run()
 
 
 class Asks(Protocol):

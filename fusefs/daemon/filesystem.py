@@ -114,6 +114,7 @@ class Filesystem:
         self.syncing = Syncing(store, self.events, self._write_out)
         self.syncing.sync = self.files.sync
         self.move_desk = MoveDesk(store, Local())
+        self.move_desk.wake = lambda: self.wake_agent()
         self.transfers = Transfers(
             store, self.move_desk, options.transfers, self.events, lambda: uuid4().bytes
         )
@@ -238,7 +239,7 @@ class Filesystem:
     @property
     def needs_agent(self) -> bool:
         """Whether there is, or soon may be, something that waits on a network."""
-        return len(self.syncing.registry) > 0
+        return len(self.syncing.registry) > 0 or self.move_desk.is_wanted
 
     def check_writable(self) -> None:
         """Raises StoreReadOnly."""
