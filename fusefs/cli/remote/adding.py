@@ -113,16 +113,25 @@ def _probe(row: "Row", uuid: str, *, adopt: bool) -> int:
 
 
 def _connect(row: "Row") -> "Remote":
-    """As the agent will; of one that is to be encrypted, with the first key slot if it has none."""
+    """As the agent will; of one that is to be encrypted, with the first key slot if it has none.
+
+    Raises BadRemote where plain objects would be among encrypted ones, or the other way round.
+    """
     from fusefs.base.clock import SystemClock, utc
-    from fusefs.errors import WrongKey
+    from fusefs.errors import BadRemote, WrongKey
     from fusefs.remotes import keyring, secrets
     from fusefs.remotes.address import connect as connect_plain
     from fusefs.remotes.encrypted import initialise
     from fusefs.sync.places import connect
 
     if not row.is_encrypted:
-        return connect(row)
+        remote = connect(row)
+        if keyring.is_encrypted(remote):
+            remote.close()
+            raise BadRemote(
+                f"{remote.place} is encrypted: say --encrypt, and where its key is by --secrets"
+            )
+        return remote
     known = secrets.read(row.secrets, os.environ)
     plain = connect_plain(row.url, known)
     secret = keyring.secret(known)

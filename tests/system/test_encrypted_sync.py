@@ -1,0 +1,76 @@
+"""A mounted store with an encrypted remote: what somebody sees who can read all of the remote."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from fusefs.errors import BadRemote, WrongKey
+from fusefs.model import keyslot
+from fusefs.remotes.directory import DirectoryRemote
+from fusefs.remotes.encrypted import open_encrypted
+from tests.conftest import COMMAND_TIMEOUT_S, Mounted, fusefs, run_fusefs
+
+pytestmark = pytest.mark.mount
+
+PLAIN = b"a known plain text; "
+NAME = "a-known-file-name"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    path = tmp_path / "elsewhere"
+    path.mkdir()
+    return path
+
+
+def _secrets(path: Path, passphrase: str) -> str:
+    path.write_text(f"passphrase = '{passphrase}'\n")
+    path.chmod(0o600)
+    return f"file:{path}"
+
+
+def _wait_until_in_step(mounted: Mounted, name: str) -> None:
+    deadline = time.monotonic() + COMMAND_TIMEOUT_S
+    while True:
+        record = json.loads(fusefs("remote", "show", mounted.mnt, name, "--json"))
+        if record["is_in_step"]:
+            return
+        assert time.monotonic() < deadline, record
+
+
+def test_an_encrypted_remote_holds_all_and_shows_nothing(
+    mounted: Mounted, tmp_path: Path, place: Path
+) -> None:
+    url, secrets = f"file://{place}", _secrets(tmp_path / "secrets", "correct horse")
+    for number in range(3):
+        content = PLAIN * 50_000 + os.urandom(1000)
+        (mounted.mnt / f"{NAME}-{number}").write_bytes(content)
+    (mounted.mnt / NAME / "sub").mkdir(parents=True)
+    fusefs("remote", "add", mounted.mnt, "far", url, "--encrypt", "--secrets", secrets)
+    _wait_until_in_step(mounted, "far")
+
+    files = [path for path in place.rglob("*") if path.is_file()]
+    shown = b"".join(os.fsencode(path.relative_to(place)) + path.read_bytes() for path in files)
+    needles = [PLAIN, NAME.encode(), b"segments", b"index", b"checkpoint", b"correct horse"]
+    assert len(files) > 4
+    assert [needle for needle in needles if needle in shown] == []
+
+    raw = DirectoryRemote(url, place)
+    inside = open_encrypted(raw, keyslot.passphrase("correct horse"))
+    folders = {found.name.partition("/")[0] for found in inside.list("")}
+    assert {"segments", "index", "checkpoints"} <= folders
+    segments = b"".join(inside.get(found.name) for found in inside.list("segments/"))
+    assert PLAIN in segments
+
+    wrong = _secrets(tmp_path / "wrong", "battery staple")
+    again = ["remote", "add", mounted.mnt, "again", f"{url}/"]
+    done = run_fusefs(*again, "--encrypt", "--secrets", wrong)
+    assert (done.returncode, str(place) in done.stderr) == (WrongKey.exit_code, True), done
+    done = run_fusefs(*again)
+    assert (done.returncode, "--encrypt" in done.stderr) == (BadRemote.exit_code, True), done
+    tops = {found.name.partition("/")[0] for found in raw.list("")} - {"keys"}
+    assert [top for top in tops if not re.fullmatch("[0-9a-f]{32}", top)] == []
