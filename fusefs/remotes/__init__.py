@@ -10,6 +10,8 @@
     directory   a local directory, such as a mounted disk
     sftp        by SFTP
     objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL
+    files       the seam for files under names of their own, for transfers; local_files,
+                object_files: what has it; file_places: from a place to it
     retry, throttle, verify, fault
                 wrappers: a remote around a remote
     encrypted   one more: a remote around one that sees neither contents nor names

@@ -91,6 +91,10 @@ def files_of(surveyed: Surveyed, moves: Sequence[Move], options: TransferOptions
         source = moves[found.move].source.shown
         if found.error:
             raise UnknownEndpoint(f"files: {_text(found.path)}: {found.error}")
+        if not {b"", b".", b".."}.isdisjoint(found.path.split(b"/")) or b"\0" in found.path:
+            raise BadTransfer(
+                f"files: {_text(found.path)} of {source} is no name that a file can have"
+            )
         if found.path == manifest.NAME or found.path.split(b"/")[0] == _PARTIAL:
             raise BadTransfer(
                 f"files: {_text(found.path)} of {source} is a name that the transfer needs itself:"

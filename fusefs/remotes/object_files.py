@@ -1,0 +1,187 @@
+"""Files in a bucket, or in a directory of a WebDAV share: one object each, under its own path.
+
+An object comes whole, so a file that was cut off is sent again from its begin. It comes under a
+temporary name, is read back from there, and then copied to its final name by the service, which
+has it whole or not at all. A large one is written in parts, where the service can: leaving that by
+an error makes an object of the parts written so far, which is no harm under that name, and leaves
+no open multipart upload behind. A kill does: buckets should have a rule that ends those.
+
+Empty directories do not exist. Names must be UTF-8, and paths without empty parts.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from fusefs.errors import BadRemote, BadTransfer, NoSuchObject, PayloadTooLarge, RemoteDenied
+from fusefs.remotes.address import Address
+from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
+from fusefs.remotes.files import FileCapabilities, Reader, Seen, Writer
+from fusefs.remotes.objects import ObjectRemote
+from fusefs.remotes.secrets import Secrets
+
+#: Most services copy an object of at most so many bytes by one request.
+_COPY_MAX_BYTES = 5 << 30
+#: Of a large object, and of what is read at one time.
+_PART_BYTES = 8 << 20
+_PROBE = ".fusefs-probe"
+
+
+class ObjectFiles:
+    """Those below an address."""
+
+    def __init__(self, address: Address, secrets: Secrets) -> None:
+        """Raises BadRemote where the service has no way from one name to another."""
+        self._remote = ObjectRemote(address, secrets)
+        self.place = self._remote.place
+        self._operator = self._remote._operator
+        can = self._operator.capability()
+        self._can_rename = bool(can.rename)
+        self._can_send_parts = bool(can.write_can_multi)
+        if not (can.rename or can.copy):
+            raise BadRemote(f"{self.place}: this service cannot copy objects, so no transfers")
+        most = _COPY_MAX_BYTES if self._can_send_parts else MAX_OBJECT_BYTES
+        self.capabilities = FileCapabilities(can_resume=False, whole_bytes=most)
+
+    def look(self, path: bytes) -> Seen | None:
+        name = self._name(path)
+        self._remote._look(name)
+        try:
+            found = self._remote._call(name, partial(self._operator.stat, name))
+        except NoSuchObject:
+            return None
+        if not found.is_file:
+            return None
+        tag = found.etag or found.last_modified
+        return Seen(path, found.content_length, f"{found.content_length}.{tag}")
+
+    def walk(self, path: bytes) -> Iterator[Seen]:
+        prefix = self._prefix(path)
+        self._remote._look(prefix)
+        listing = partial(self._operator.list, prefix, recursive=True)
+        entries = iter(self._remote._call(prefix, listing))
+        while entry := self._remote._call(prefix, lambda: next(entries, None)):
+            name = entry.path
+            if not name.endswith("/") and name != _PROBE:
+                yield Seen(name.encode(), entry.metadata.content_length, "")
+
+    def has_folder(self, path: bytes) -> bool:
+        return not path or next(self.walk(path), None) is not None
+
+    def check_readable(self) -> None:
+        self._remote._look("")
+        self._remote._call("", lambda: next(iter(self._operator.list("")), None))
+
+    def check_writable(self) -> None:
+        self.check_readable()
+        self._write(_PROBE, b"")
+        self._remote._call(_PROBE, partial(self._operator.delete, _PROBE))
+
+    def reader(self, path: bytes) -> Reader:
+        if (seen := self.look(path)) is None:
+            raise NoSuchObject(f"{self.place}: {self._name(path)}: no such object")
+        return ObjectReader(self._remote, self._name(path), seen.size)
+
+    def writer(self, path: bytes, start: int) -> Writer:
+        raise NotImplementedError(f"{self.place} takes whole files only")
+
+    def patch(self, path: bytes, start: int, content: Buffer) -> None:
+        raise NotImplementedError(f"{self.place} takes whole files only")
+
+    def write_whole(self, path: bytes, parts: Iterable[bytes]) -> None:
+        name = self._name(path)
+        self._remote._look(name)
+        pending = iter(parts)
+        first = bytearray()
+        for part in pending:
+            first += part
+            if len(first) > MAX_OBJECT_BYTES:
+                break
+        else:
+            self._write(name, bytes(first))
+            return
+        if not self._can_send_parts:
+            raise PayloadTooLarge(
+                f"{self.place}: {name} has more than {MAX_OBJECT_BYTES} bytes, and this service"
+                " takes objects in one piece only"
+            )
+        operator = self._remote._writer(_PART_BYTES)
+        try:
+            opened = partial(operator.open, name, "wb", chunk=_PART_BYTES)
+            with self._remote._call(name, opened) as file:
+                self._remote._call(name, partial(file.write, bytes(first)))
+                del first
+                for part in pending:
+                    self._remote._call(name, partial(file.write, part))
+                self._remote._call(name, file.close)
+        except RemoteDenied as error:
+            raise self._remote._read_only(error) from None
+
+    def rename(self, path: bytes, new: bytes) -> None:
+        name, final = self._name(path), self._name(new)
+        if self._can_rename:
+            self._remote._call(final, partial(self._operator.rename, name, final))
+            return
+        self._remote._call(final, partial(self._operator.copy, name, final))
+        self._remote._call(name, partial(self._operator.delete, name))
+
+    def remove(self, path: bytes) -> bool:
+        name = self._name(path)
+        if self.look(path) is None:
+            return False
+        self._remote._call(name, partial(self._operator.delete, name))
+        return True
+
+    def remove_folder(self, path: bytes) -> None:
+        prefix = self._prefix(path)
+        self._remote._call(prefix, partial(self._operator.remove_all, prefix))
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def room(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self._remote.close()
+
+    def _write(self, name: str, content: bytes) -> None:
+        writer = self._remote._writer(len(content))
+        try:
+            self._remote._call(name, partial(writer.write, name, content))
+        except RemoteDenied as error:
+            raise self._remote._read_only(error) from None
+
+    def _name(self, path: bytes) -> str:
+        try:
+            name = path.decode()
+        except UnicodeDecodeError:
+            shown = path.decode(errors="backslashreplace")
+            raise BadTransfer(f"{shown}: a name in {self.place} must be UTF-8") from None
+        return name
+
+    def _prefix(self, path: bytes) -> str:
+        return f"{self._name(path)}/" if path else ""
+
+
+class ObjectReader:
+    """Reads ahead, because each request costs a way to the service and back."""
+
+    def __init__(self, remote: ObjectRemote, name: str, size: int) -> None:
+        self._remote = remote
+        self._name = name
+        self._size = size
+        self._start = 0
+        self._ahead = b""
+
+    def read(self, start: int, size: int) -> bytes:
+        if not self._start <= start < self._start + len(self._ahead):
+            wanted = min(max(size, _PART_BYTES), self._size - start)
+            if wanted <= 0:
+                return b""
+            self._ahead = self._remote._read(self._name, start, wanted)
+            self._start = start
+        at = start - self._start
+        return self._ahead[at : at + size]
+
+    def close(self) -> None:
+        self._ahead = b""

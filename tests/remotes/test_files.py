@@ -1,0 +1,134 @@
+"""What every place of files must keep, put to real servers: what transfers rely on."""
+
+import random
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from fusefs.agent.carrying import Carrying
+from fusefs.errors import NoSuchObject, RemoteMissing
+from fusefs.remotes import file_places
+from fusefs.remotes.files import Files, read_fully
+from fusefs.remotes.local_files import LocalFiles
+from fusefs.transfers.orders import Place
+from tests.remotes.servers import RcloneS3, RcloneWebdav, SeaweedS3, Server
+
+pytestmark = [pytest.mark.slow]
+
+SERVERS = {"seaweed": SeaweedS3, "rclone s3": RcloneS3, "webdav": RcloneWebdav}
+#: Larger than what goes in one piece.
+LARGE = (64 << 20) + 12345
+
+
+@pytest.fixture(scope="module", params=["directory", *SERVERS])
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    directory = tmp_path_factory.mktemp("place")
+    if request.param == "directory":
+        yield Place(directory=bytes(directory))
+        return
+    with SERVERS[request.param](directory) as server:
+        yield at(server)
+
+
+def at(server: Server) -> Place:
+    return Place(url=server.url, secrets=f"file:{server.secrets_file()}")
+
+
+@pytest.fixture
+def files(place: Place, request: pytest.FixtureRequest) -> Iterator[Files]:
+    """A folder of its own for each test."""
+    found = file_places.connect(Place(place.directory, place.url, place.secrets, path=b""))
+    found.write_whole(request.node.originalname.encode() + b"/.keep", [b""])
+    found.close()
+    with closing(
+        file_places.connect(
+            Place(
+                place.directory, place.url, place.secrets, path=request.node.originalname.encode()
+            )
+        )
+    ) as files:
+        yield files
+
+
+def content(files: Files, path: bytes) -> bytes:
+    seen = files.look(path)
+    assert seen is not None
+    with closing(files.reader(path)) as reader:
+        return read_fully(reader, 0, seen.size + 10)
+
+
+def test_what_is_written_is_read(files: Files) -> None:
+    files.check_readable()
+    files.check_writable()
+    files.write_whole(b"sub/\xc3\xa4 b", [b"one", b"two"])
+    assert content(files, b"sub/\xc3\xa4 b") == b"onetwo"
+    assert files.look(b"sub") is None
+    assert files.look(b"sub/none") is None
+    with pytest.raises(NoSuchObject):
+        files.reader(b"sub/none")
+    files.write_whole(b"sub/empty", [])
+    assert content(files, b"sub/empty") == b""
+
+
+def test_all_below_is_found(files: Files) -> None:
+    for name in (b"a/b/c", b"a/d", b"ab", b"e"):
+        files.write_whole(name, [name])
+    assert sorted(one.path for one in files.walk(b"a")) == [b"a/b/c", b"a/d"]
+    assert sorted(one.path for one in files.walk(b"") if one.path != b".keep") == [
+        b"a/b/c", b"a/d", b"ab", b"e",
+    ]  # fmt: skip
+    assert {one.path: one.size for one in files.walk(b"a")}[b"a/d"] == 3
+    assert (files.has_folder(b"a"), files.has_folder(b"none")) == (True, False)
+
+
+def test_a_rename_replaces_and_a_removal_removes(files: Files) -> None:
+    files.write_whole(b".partial/0", [b"new"])
+    files.write_whole(b"x/y", [b"old"])
+    files.rename(b".partial/0", b"x/y")
+    assert content(files, b"x/y") == b"new"
+    assert files.look(b".partial/0") is None
+    assert (files.remove(b"x/y"), files.remove(b"x/y")) == (True, False)
+    files.write_whole(b".partial/1", [b"1"])
+    files.remove_folder(b".partial")
+    assert not files.has_folder(b".partial")
+    files.remove_folder(b".partial")
+
+
+def test_a_version_changes_with_the_content(files: Files) -> None:
+    files.write_whole(b"v", [b"1"])
+    first = files.look(b"v")
+    assert files.look(b"v") == first
+    files.write_whole(b"v", [b"22"])
+    assert files.look(b"v") != first
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1, LARGE])
+def test_a_file_goes_there_and_back(files: Files, tmp_path: Path, size: int) -> None:
+    if files.capabilities.whole_bytes == 64 << 20 and size > 64 << 20:
+        pytest.skip("this service takes no larger files, as its capabilities say")
+    there, back = tmp_path / "there", tmp_path / "back"
+    there.mkdir()
+    back.mkdir()
+    whole = random.Random(size).randbytes(size)
+    (there / "f").write_bytes(whole)
+    ticks: list[int] = []
+    moved = Carrying(LocalFiles(bytes(there)), files, b"f", b"id", 0).run(
+        lambda good, sent: ticks.append(good)
+    )
+    assert (moved.size, moved.blake3, moved.sha256) == (
+        size, blake3(whole).digest(), sha256(whole).digest(),
+    )  # fmt: skip
+    assert ticks == sorted(ticks)
+    Carrying(files, LocalFiles(bytes(back)), b"id/f", b"out", 0).run(lambda good, sent: None)
+    assert (back / "out/id/f").read_bytes() == whole
+
+
+def test_a_place_that_is_missing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RemoteMissing):
+        LocalFiles(bytes(tmp_path / "none")).check_writable()
