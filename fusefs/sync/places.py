@@ -2,12 +2,11 @@
 
 import os
 
-from fusefs.errors import WrongKey
 from fusefs.model.remote import Remote as Row
-from fusefs.remotes import keyring, secrets
+from fusefs.remotes import secrets
 from fusefs.remotes.address import connect as connect_to
 from fusefs.remotes.api import Remote
-from fusefs.remotes.encrypted import open_encrypted
+from fusefs.remotes.encrypted import open_with
 
 
 def connect(row: Row) -> Remote:
@@ -19,9 +18,4 @@ def connect(row: Row) -> Remote:
     remote = connect_to(row.url, known)
     if not row.is_encrypted:
         return remote
-    secret = keyring.secret(known)
-    if secret is None:
-        raise WrongKey(
-            f"{remote.place} is encrypted, and its secrets have neither passphrase nor key_file"
-        )
-    return open_encrypted(remote, secret)
+    return open_with(remote, known)
