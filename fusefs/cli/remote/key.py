@@ -117,6 +117,8 @@ def change(
         number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
         keyring.remove(remote, old, data_key)
     output.line(f"key slot {number} opens {remote.place}, slot {old} no longer")
+    if known:
+        output.line(f"put the new one where its secrets are read: {known.source}")
 
 
 @app.command("remove")

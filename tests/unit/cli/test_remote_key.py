@@ -70,6 +70,7 @@ def test_a_passphrase_is_changed_and_nothing_else(
     before = {f.name: raw.get(f.name) for f in raw.list("") if not f.name.startswith("keys/")}
     said = ["--secrets", secrets, "--new-passphrase-file", str(tmp_path / "new")]
     assert run(["remote", "key", "change", url, *said]) == 0
+    assert secrets in capsys.readouterr().out
     assert _slots(url, capsys) == [(2, "passphrase", "")]
     after = {f.name: raw.get(f.name) for f in raw.list("") if not f.name.startswith("keys/")}
     assert before == after
