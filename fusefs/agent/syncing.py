@@ -5,6 +5,7 @@ and no other does.
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from fusefs.agent.persist import FIRST_REST_S, LAST_REST_S, persist
 from fusefs.agent.places import Place, Places
 from fusefs.daemon.wire import describe_error
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchRemote
+from fusefs.sync import expire
 from fusefs.sync.layout import Checkpoint, Segment
 from fusefs.sync.publish import Cut, Elsewhere, Publisher, Table, Wanted
 
@@ -96,8 +98,22 @@ class _Task:
             self._place, self._publisher = place, publisher
         if order["do"] == "send":
             await self._places.call(self._publisher.send, _wanted(order["segments"]))
-        else:
+        elif order["do"] == "publish":
             await self._places.call(self._publisher.publish)
+        else:
+            await self._expire(place, order["trash"])
+
+    async def _expire(self, place: Place, trash: list[str]) -> None:
+        """Delete what the remote does not need any more; nobody else sends to it meanwhile."""
+        known: set[str] = set()
+        after = 0
+        while page := await self._link.ask("sync_copies", name=self._name, after=after):
+            known.update(name for _, name, _, _ in page)
+            after = page[-1][0]
+        shelves = [(f"dropped/{self._name}", (await self._places.get(t)).remote) for t in trash]
+        plan = await self._places.call(expire.plan, place.remote, known, time.time_ns())
+        gone = await self._places.call(expire.apply, plan, place.remote, shelves)
+        log.info("expired", remote=self._name, objects=gone, size_bytes=plan.size_bytes)
 
     async def _report_failure(self, error: FusefsError) -> None:
         self._publisher = None

@@ -25,6 +25,7 @@ from fusefs.cli import (
     remote,
     scrub,
     status,
+    sync,
     transfer,
     trash,
     umount,
@@ -62,6 +63,7 @@ app.add_typer(trash.app, name="trash")
 app.add_typer(partial.app, name="partial")
 app.add_typer(transfer.app, name="transfer")
 app.add_typer(remote.app, name="remote")
+app.add_typer(sync.app, name="sync")
 app.command("version")(version.version)
 app.command("agent", hidden=True)(agent.agent)
 

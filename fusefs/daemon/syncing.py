@@ -4,6 +4,7 @@ The agent asks for an order and waits until there is one::
 
     send      these sealed segments, oldest first; they will be needed
     publish   make a cut and bring it into the remote whole: see `sync.publish`
+    expire    delete there what nothing needs any more: see `sync.expire`
 
 A cut seals the log, so one is made when users have rested for some seconds, or after some more
 seconds while they do not; a user who asks does not wait. What the agent tells is kept in rows as
@@ -26,6 +27,7 @@ from fusefs.model.remote import Copy, Remote
 from fusefs.store.store import Store
 from fusefs.sync import layout
 from fusefs.sync.copies import Copies
+from fusefs.sync.margins import DEFAULT as MARGINS
 from fusefs.sync.registry import Registry
 from fusefs.sync.unpublished import has_acts_behind
 
@@ -33,6 +35,8 @@ from fusefs.sync.unpublished import has_acts_behind
 IDLE_S, AT_LATEST_S = 3.0, 30.0
 #: Segments in one order; which of them are there already is asked for all at once.
 ORDER_SEGMENTS = 32
+#: After a start, before it is looked for what a remote does not need any more.
+FIRST_TIDY_S = 3600.0
 #: Between two looks for an order.
 _LOOK_S = 0.25
 #: The rate that is shown is that of about so many seconds.
@@ -79,7 +83,8 @@ class State:
     `behind_since`: loop time since which there are acts that are not published, or None.
     `is_asked`: a user wants all to be there now. `held_until`: loop time up to which nothing is
     sent, because somebody tidies up there. `error`: what went wrong last, if nothing went right
-    since. `doing`: what the agent does, for people.
+    since; `failures`: how often something did. `doing`: what the agent does, for people.
+    `tidied_at`: loop time when the agent has looked for what is not needed there any more.
     """
 
     published_acts: int = -1
@@ -93,6 +98,8 @@ class State:
     sent_bytes: int = 0
     sent_objects: int = 0
     retries: int = 0
+    failures: int = 0
+    tidied_at: float = math.inf
     rate: Rate = field(default_factory=Rate)
 
 
@@ -144,7 +151,7 @@ class Syncing:
             state = self.state(row)
             now = trio.current_time()
             if state.is_asked or now >= began + rest_s:
-                if order := await self._order(row, state, now):
+                if order := self._order(row, state, now):
                     return order
                 if state.is_asked:
                     state.is_asked = False
@@ -153,10 +160,10 @@ class Syncing:
             with trio.move_on_after(_LOOK_S):
                 await self._changed.park()
 
-    async def _order(self, row: Remote, state: State, now: float) -> Record | None:
+    def _order(self, row: Remote, state: State, now: float) -> Record | None:
         if row.is_paused or row.is_trash or now < state.held_until:
             return None
-        self._look(state, now, await self._has_acts(row, state))
+        self._look(state, now, self._has_acts(row, state))
         if state.behind_since is not None:
             waited = now - max(self._seen[1], state.behind_since)
             is_old = now - state.behind_since >= AT_LATEST_S
@@ -164,20 +171,24 @@ class Syncing:
                 return {"do": "publish"}
         if lacking := self.copies.lacking(row.number)[:ORDER_SEGMENTS]:
             return {"do": "send", "segments": [self._described(one, row) for one in lacking]}
+        if state.tidied_at == math.inf:  # not at once after a start: there is enough to do
+            state.tidied_at = now - MARGINS.every_s + FIRST_TIDY_S
+        if row.sequence and now >= state.tidied_at + MARGINS.every_s:
+            state.tidied_at = now
+            return {"do": "expire", "trash": self._trash_remotes()}
         return None
 
-    async def _has_acts(self, row: Remote, state: State) -> bool:
+    def _trash_remotes(self) -> list[str]:
+        return [name for name, row in self.registry if row.is_trash]
+
+    def _has_acts(self, row: Remote, state: State) -> bool:
         """Whether there are acts that are not published."""
+        store = self._store
         if state.published_acts < 0:
-            acts = self._store.acts
-            is_behind = await trio.to_thread.run_sync(
-                has_acts_behind, self._store.path, row.published_segment,
-                self._store.newest_segment,
-            )  # fmt: skip
-            if state.published_acts < 0:
-                state.published_acts = acts - is_behind
-                return is_behind or acts != self._store.acts
-        return state.published_acts != self._store.acts or not row.sequence
+            is_behind = has_acts_behind(store.path, row.published_segment, store.newest_segment)
+            state.published_acts = store.acts - is_behind
+            return is_behind
+        return state.published_acts != store.acts or not row.sequence
 
     def _look(self, state: State, now: float, is_behind: bool) -> None:
         if self._seen[0] != self._store.acts:
@@ -258,6 +269,7 @@ class Syncing:
             name, sequence=sequence, published_segment=cut.end[0], published_ns=cut.time_ns
         )
         state.published_acts, state.cut, state.error = cut.acts, None, None
+        state.is_asked = False
         state.behind_since = None if cut.acts == self._store.acts else trio.current_time()
         self._events.publish(
             "published", remote=name, sequence=sequence, segment=cut.end[0]
@@ -294,7 +306,10 @@ class Syncing:
             log.warning("sync waits", remote=name, error=error["message"])
             self._events.publish("sync-error", remote=name, error=error["message"])
             state.error_ns = self._store.clock.time_ns()
-        elif error is None and state.error is not None:
+        if error is not None:
+            state.failures += 1
+            state.is_asked = False  # the next try is in its own time
+        elif state.error is not None:
             log.info("sync goes on", remote=name)
             self._events.publish("sync-goes-on", remote=name)
         state.error = error
@@ -333,7 +348,7 @@ class Syncing:
         lacking = [] if row.is_trash else self.copies.lacking(row.number)
         sizes = self._store.segments
         now = trio.current_time() if _is_in_loop() else 0.0
-        is_behind = bool(lacking) or not row.sequence or state.published_acts != self._store.acts
+        is_behind = not row.is_trash and (bool(lacking) or self._has_acts(row, state))
         age_s = max(0.0, (self._store.clock.time_ns() - row.published_ns) / 1e9)
         return {
             "name": name,
@@ -357,6 +372,9 @@ class Syncing:
             "sent_bytes": state.sent_bytes,
             "sent_objects": state.sent_objects,
             "retries": state.retries,
+            "failures": state.failures,
+            "acts": self._store.acts,
+            "published_acts": state.published_acts,
             "bytes_per_s": round(state.rate.at(now)),
         }
 

@@ -212,10 +212,13 @@ class Publisher:
     def _take_up(self, sequence: int, intent: Intent | None) -> None:
         """Go on from our checkpoint; from a base of our own where that is another's."""
         name = layout.checkpoint_object(sequence)
-        if intent is not None and intent.sequence == sequence and len(intent.digests) == 1:
-            checkpoint = layout.unpack_checkpoint(intent.content, name)
-        else:
-            checkpoint = layout.read_checkpoint(self._remote, sequence)
+        try:
+            if intent is not None and intent.sequence == sequence and len(intent.digests) == 1:
+                checkpoint = layout.unpack_checkpoint(intent.content, name)
+            else:
+                checkpoint = layout.read_checkpoint(self._remote, sequence)
+        except ObjectDamaged:
+            return  # with a base of its own the next one does not need it
         if checkpoint.writer == self._writer and checkpoint.uuid == self._uuid:
             self._chain = Chain(
                 checkpoint.base, checkpoint.base_bytes, list(checkpoint.deltas), checkpoint.end

@@ -36,8 +36,10 @@ def index_position(store: Path) -> Place:
             book = index.book("position")
         finally:
             index.close()
+    if book is None:  # of a new store, before its first checkpoint
+        return 1, 0
     try:
-        return msgspec.msgpack.decode(book or b"", type=tuple[int, int])
+        return msgspec.msgpack.decode(book, type=tuple[int, int])
     except msgspec.MsgspecError as error:
         raise StoreDamaged(f"{store / 'index'}: position does not decode: {error}") from error
 

@@ -1,0 +1,144 @@
+"""fusefs sync now, wait: until everything written up to now is in the remotes."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fusefs.cli import output
+from fusefs.cli.arguments import Json
+from fusefs.cli.progress import bar
+
+if TYPE_CHECKING:
+    from fusefs.daemon.surface import Surface
+
+Record = dict[str, Any]
+
+Store = Annotated[
+    str,
+    typer.Argument(
+        metavar="MNT", help="The mountpoint, or the store; by default where you are.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="Which remotes; all of them if none is named."),
+]
+Timeout = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Wait no longer than this, such as 10m.")
+]
+_LOOK_S = 0.2
+
+
+def now(
+    target: Store = ".", names: Names = None, timeout: Timeout = None, as_json: Json = False
+) -> None:
+    """Bring everything that was written up to now into the remotes, without waiting for quiet.
+
+    Returns when it is there. A remote that fails ends it with its error.
+
+    \b
+    Example:
+      fusefs sync now ~/mnt
+      fusefs sync now ~/mnt usb --timeout 10m
+    """
+    _drain(target, names or [], timeout, as_json, is_asked=True)
+
+
+def wait(
+    target: Store = ".", names: Names = None, timeout: Timeout = None, as_json: Json = False
+) -> None:
+    """Wait until everything that was written up to now is in the remotes, also if they fail now.
+
+    The exit code is 61 when that is not so in time.
+
+    \b
+    Example:
+      fusefs sync wait ~/mnt --timeout 1h
+    """
+    _drain(target, names or [], timeout, as_json, is_asked=False)
+
+
+def _drain(
+    target: str, names: list[str], timeout: str | None, as_json: bool, *, is_asked: bool
+) -> None:
+    from fusefs.cli.arguments import seconds
+    from fusefs.daemon.surface import reach
+    from fusefs.daemon.target import resolve
+
+    limit_s = None if timeout is None else seconds(timeout)
+    store = resolve(target).store
+    with reach(store) as surface, bar("syncing") as on_progress:
+        records = drain(surface, names, limit_s, on_progress, is_asked=is_asked)
+    if as_json:
+        output.as_json(records)
+
+
+def drain(
+    surface: "Surface",
+    names: list[str],
+    timeout_s: float | None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    is_asked: bool = True,
+    is_patient: bool = False,
+) -> list[Record]:
+    """Wait until all that was written up to now is in the remotes; their records then.
+
+    With `is_asked` they are to hurry, and unless `is_patient` a failure ends it. Raises WrongState,
+    RemoteUnreachable when `timeout_s` is over, the error of a remote that fails.
+    """
+    from fusefs.errors import RemoteUnreachable, WrongState
+
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    if surface.status()["mountpoint"] is None:
+        raise WrongState("only a mounted store is synced: mount it first")
+    surface.flush()
+    begun = [one for one in surface.ask("remotes", names=names) if not one["is_trash"]]
+    goal = max((one["acts"] for one in begun), default=0)
+    failures = {one["name"]: one["failures"] for one in begun}
+    asked = [one["name"] for one in begun if not one["is_paused"]]
+    for one in begun:
+        if one["is_paused"]:
+            raise WrongState(f"the remote {one['name']} is paused: fusefs sync resume")
+    if is_asked and asked:
+        surface.ask("sync_now", names=asked)
+    most = 0
+    while True:
+        records: list[Record] = surface.ask("remotes", names=asked) if asked else []
+        late = [one for one in records if not _has(one, goal)]
+        behind = sum(one["behind_bytes"] for one in late)
+        most = max(most, behind)
+        if progress and most:
+            progress(most - behind, most)
+        if not late:
+            return records
+        for one in late:
+            if is_asked and not is_patient and one["failures"] > failures[one["name"]]:
+                raise _error(one)
+        if deadline is not None and time.monotonic() > deadline:
+            raise RemoteUnreachable(_why(late))
+        time.sleep(_LOOK_S)
+
+
+def _has(record: Record, goal: int) -> bool:
+    """Whether all acts up to `goal` are published."""
+    is_far_enough: bool = record["published_acts"] >= goal
+    return bool(record["is_in_step"]) or (record["sequence"] > 0 and is_far_enough)
+
+
+def _error(record: Record) -> Exception:
+    from fusefs.daemon.wire import decode_error
+
+    text = f"the remote {record['name']}: {record['error']}"
+    return decode_error({"class": record["error_class"], "message": text})
+
+
+def _why(late: list[Record]) -> str:
+    return "; ".join(
+        f"the remote {one['name']} lacks {one['behind_segments']} segments"
+        f" ({output.size(one['behind_bytes'])})" + (f": {one['error']}" if one["error"] else "")
+        for one in late
+    ) + ": it goes on in the background"  # fmt: skip
