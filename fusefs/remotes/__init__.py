@@ -8,12 +8,14 @@
     secrets     from a file, the environment or systemd; shown to nobody
     memory      a remote in this process: what the contract is written against
     directory   a local directory, such as a mounted disk
-    sftp        by SFTP
-    objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL
+    sftp        by SFTP; sftp_session: a connection
+    objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL; services: how each is spelt;
+                answers: what they say, as errors of ours
     files       the seam for files under names of their own, for transfers; local_files,
                 object_files: what has it; file_places: from a place to it
+    around      a remote around a remote; so are:
     retry, throttle, verify, fault
-                wrappers: a remote around a remote
+                wrappers that try again, limit bytes a second, do not believe, fail as planned
     encrypted   one more: a remote around one that sees neither contents nor names
     sealed, veil, keyring
                 its objects, byte by byte; their names; its key slots

@@ -170,7 +170,7 @@ SCHEMES = {
     "sftp": Scheme(
         "host",
         {
-            **_NETWORK,
+            "timeout": _seconds,
             "known_hosts": _absolute,
             "host_key": _host_key,
             "private_key": _absolute,
@@ -307,7 +307,7 @@ def connect(url: str, secrets: Secrets = NO_SECRETS) -> Remote:
             address.place, Path(address.path), Path(mountpoint) if mountpoint else None
         )
     if address.scheme == "sftp":
-        raise BadRemote("sftp: not built in")
+        return _need("paramiko", "sftp", _sftp)(address, secrets)
     return _need("opendal", "s3", _objects)(address, secrets)
 
 
@@ -315,6 +315,12 @@ def _objects() -> Callable[[Address, Secrets], Remote]:
     from fusefs.remotes.objects import ObjectRemote
 
     return ObjectRemote
+
+
+def _sftp() -> Callable[[Address, Secrets], Remote]:
+    from fusefs.remotes.sftp import SftpRemote
+
+    return SftpRemote
 
 
 def _need(library: str, extra: str, load: Callable[[], _T]) -> _T:
