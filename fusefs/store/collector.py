@@ -20,7 +20,7 @@ Somebody else who reads segments (fsck of a mounted store) holds a shared lock m
 
 import fcntl
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -151,7 +151,9 @@ class Collector:
         failpoints.hit("collect.moved")
         return moved
 
-    def delete(self, segments: dict[int, list[int]]) -> Generator[tuple[int, int], None, None]:
+    def delete(
+        self, segments: Mapping[int, Sequence[int]]
+    ) -> Generator[tuple[int, int], None, None]:
         """Delete segments, given with the numbers of the blocks that were in each, one at a step.
 
         A checkpoint and then a snapshot have been made since they were emptied. Yields each that
@@ -184,7 +186,7 @@ class Collector:
         with no_readers(self._store.path) as is_alone:
             return is_alone
 
-    def _is_empty(self, segment: int, blocks: list[int]) -> bool:
+    def _is_empty(self, segment: int, blocks: Sequence[int]) -> bool:
         if segment >= self._store.checkpointed.segment:
             return False
         if self._store.usage.live_bytes(segment):
