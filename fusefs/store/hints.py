@@ -22,6 +22,9 @@ _PREFIX = 10
 _CLEAN = "clean"
 _DATA = "data.mdb"
 _PIECE = 4 << 20
+#: Each dirties a page of its own in a large environment, and LMDB keeps the memory of as many pages
+#: as it ever had at a time.
+_PUTS_OF_A_TRANSACTION = 1024
 
 
 class Hints:
@@ -88,7 +91,7 @@ class Hints:
             self._renew()
         else:
             self._puts += 1
-            if self._puts % 4096 == 0:
+            if self._puts % _PUTS_OF_A_TRANSACTION == 0:
                 self._turn_over()
 
     def close(self) -> None:
