@@ -19,7 +19,7 @@ from typing import Any
 
 import lmdb
 
-from fusefs.base import durable, failpoints
+from fusefs.base import durable, failpoints, resident
 from fusefs.errors import DiskFull, IndexSpace, StoreDamaged, StoreError
 from fusefs.model import keys
 from fusefs.store import snapshot
@@ -242,7 +242,7 @@ class Index:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                with self._stays:
+                with self._stays, resident.kept_small(self._path):
                     self._environment.copyfd(descriptor, compact=True)
                 snapshot.seal(descriptor)
                 os.fsync(descriptor)
