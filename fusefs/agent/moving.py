@@ -43,6 +43,8 @@ REST_S = 0.5
 MAX_THREADS = 64
 #: Files of a survey in one request.
 FILES_AT_ONCE = 1000
+#: Transfers that were cleaned up, as long as a move of one may hang.
+_CLEANED_MOST = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +89,7 @@ class Moving:
         self._connect = connect
         self._works: dict[str, _Work] = {}
         self._places: dict[Place, Files] = {}
+        self._cleaned: dict[str, None] = {}
         self._threads = trio.CapacityLimiter(MAX_THREADS)
 
     async def run(self) -> None:
@@ -139,7 +142,7 @@ class Moving:
             await self._send_found(work.order.id, result)
             report["result"] = result
         except Withdrawn:
-            pass
+            await self._clean_again(work.order)
         except FusefsError as error:
             report["error"] = {"kind": type(error).__name__, "message": str(error)}
             if isinstance(error, RemoteError):
@@ -158,6 +161,14 @@ class Moving:
                 log.debug("an end is not reported yet", error=str(error))
             await trio.sleep(REST_S)
         del self._works[work.order.id]
+
+    async def _clean_again(self, order: Order) -> None:
+        """Remove what a move has left that hung while its transfer was cleaned up."""
+        if isinstance(order, MoveOrder) and order.transfer in self._cleaned:
+            with suppress(FusefsError):
+                await trio.to_thread.run_sync(
+                    self._clean, order.destination, order.transfer, limiter=self._threads
+                )
 
     async def _send_found(self, id: str, result: dict[str, Any]) -> None:
         """The files of a survey, by and by: a request has a limit."""
@@ -178,10 +189,16 @@ class Moving:
             case ManifestOrder() as order:
                 return {"place": self._put_manifest(work, order)}
             case CleanOrder() as order:
-                target, folder = self._at(order.destination), order.transfer.encode()
-                target.remove(folder + b"/" + manifest.NAME)
-                target.remove_folder(folder + b"/" + PARTIAL)
+                self._cleaned[order.transfer] = None
+                if len(self._cleaned) > _CLEANED_MOST:
+                    del self._cleaned[next(iter(self._cleaned))]
+                self._clean(order.destination, order.transfer)
                 return {}
+
+    def _clean(self, destination: Place, transfer: str) -> None:
+        target, folder = self._at(destination), transfer.encode()
+        target.remove(folder + b"/" + manifest.NAME)
+        target.remove_folder(folder + b"/" + PARTIAL)
 
     def _move(self, work: _Work, order: MoveOrder) -> Moved:
         source, target = self._at(order.source), self._at(order.destination)

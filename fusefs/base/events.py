@@ -45,8 +45,11 @@ class Event(NamedTuple):
 class Subscription:
     """What one subscriber has still to take. Made by `Events.subscribe`."""
 
-    def __init__(self, wake: Callable[[], object], kinds: Collection[str]) -> None:
+    def __init__(
+        self, wake: Callable[[], object], kinds: Collection[str], limit: int = QUEUE_LIMIT
+    ) -> None:
         self._wake = wake
+        self._limit = limit
         self._kinds = frozenset(kinds)
         self._waiting: deque[Event] = deque()
         self._lost = 0
@@ -56,7 +59,7 @@ class Subscription:
         if self._kinds and event.kind not in self._kinds:
             return
         self._waiting.append(event)
-        if len(self._waiting) > QUEUE_LIMIT:
+        if len(self._waiting) > self._limit:
             self._waiting.popleft()
             self._lost += 1
         elif len(self._waiting) == 1:
@@ -108,15 +111,20 @@ class Events:
 
     @contextmanager
     def subscribe(
-        self, wake: Callable[[], object], after: int | None = None, kinds: Collection[str] = ()
+        self,
+        wake: Callable[[], object],
+        after: int | None = None,
+        kinds: Collection[str] = (),
+        limit: int = QUEUE_LIMIT,
     ) -> Iterator[Subscription]:
         """A subscription, inside the block: to the kept events, and to each one from now on.
 
         `wake` is called, inside `publish`, when there is something to take after there was nothing.
         With `after` only events behind that number, and the subscriber is told if not all of them
-        are kept any more (of whatever kind they were). Without `kinds`, all kinds.
+        are kept any more (of whatever kind they were). Without `kinds`, all kinds. `limit`: how
+        many may wait before the oldest is lost.
         """
-        subscription = Subscription(wake, kinds)
+        subscription = Subscription(wake, kinds, limit)
         kept = self.since(after or 0)
         if kept and after is not None:
             subscription.lose(kept[0].number - 1 - (after if after <= self._last else 0))

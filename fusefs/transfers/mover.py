@@ -191,6 +191,7 @@ class Mover(Role):
         )
 
         def add(transfer: Transfer) -> Transfer:
+            self._live[id].pop(file.number, None)  # from now on it is in the record's sums
             return replace(
                 transfer,
                 bytes_sent=transfer.bytes_sent + sent,
@@ -201,7 +202,6 @@ class Mover(Role):
         # Shielded, so that what has its final name is known to: a moment, as the disk allows.
         with trio.CancelScope(shield=True):
             await self._recorder.change(id, add, [done])
-            self._live[id].pop(file.number, None)
 
     async def _skip(self, id: bytes, file: File, error: FusefsError) -> None:
         skipped = replace(

@@ -6,6 +6,7 @@ no reason that is known is tried again, and in the end fails the transfer; what 
 take is tried until it does; an end that was asked for comes within a bound.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -119,14 +120,12 @@ class Role:
             await self._fail(id, error)
 
     async def _cancel(self, id: bytes) -> None:
-        with trio.move_on_after(CANCEL_BOUND_S):
-            await self._office.carrier.settled(id)
+        await self._settle(id)
         await self.change(id, Operation.CANCEL, "it was asked for")
 
     async def _fail(self, id: bytes, error: FusefsError) -> None:
         """Put the cause into the record and end the transfer."""
-        with trio.move_on_after(CANCEL_BOUND_S):
-            await self._office.carrier.settled(id)
+        await self._settle(id)
 
         def fail(transfer: Transfer) -> Transfer:
             if transfer.is_canceling:
@@ -135,6 +134,15 @@ class Role:
             return replace(failed, error_kind=type(error).__name__, error=str(error))
 
         await self._recorder.change(id, fail)
+
+    async def _settle(self, id: bytes) -> None:
+        """Have nothing of a transfer go on any more, and no manifest be there, within a bound."""
+        with trio.move_on_after(CANCEL_BOUND_S):
+            await self._office.carrier.settled(id)
+            if self.name is model.Role.MANIFESTOR:
+                destination = self._records.specification(id).destination
+                with suppress(FusefsError):
+                    await self._office.carrier.clean(id, destination)
 
     async def change(self, id: bytes, operation: Operation, cause: str = "") -> None:
         """Change the status, and with it who has the transfer."""

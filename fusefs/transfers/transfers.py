@@ -281,7 +281,7 @@ class Transfers:
         return sum(
             max(one.bytes_total - one.bytes_moved - self.progress(id)[0], 0)
             for id, one in found
-            if one is not None
+            if one is not None and not one.is_terminal
         )
 
     async def cancel(self, id: bytes, uid: int) -> Transfer:

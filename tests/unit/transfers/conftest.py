@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from fusefs.base import failpoints
+from fusefs.transfers import role
 from tests.unit import invariants
 from tests.unit.transfers.world import World
+
+
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is so soon."""
+    monkeypatch.setattr(role, "FIRST_REST_S", 0.01)
+    monkeypatch.setattr(role, "LAST_REST_S", 0.05)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """A store with its transfers and an agent, all in this process; what they say goes through JSON."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,96 @@ from fusefs.config.options import MountOptions
 from fusefs.config.transfers import TransferOptions
 from fusefs.daemon.service import Service
 from fusefs.daemon.wire import encode
-from fusefs.model.transfer import TERMINAL
+from fusefs.errors import RemoteDenied, RemoteUnreachable
+from fusefs.model.transfer import TERMINAL, Endpoint, Kind, Move
+from fusefs.remotes.files import Seen
+from fusefs.remotes.local_files import LocalFiles, LocalReader, LocalWriter
+from fusefs.transfers.orders import Place
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
 
 Record = dict[str, Any]
 
 ENDED = frozenset(status.value for status in TERMINAL)
+
+
+class Gates:
+    """Places in an agent's work where a test can hold it; what is held waits in a thread."""
+
+    def __init__(self) -> None:
+        self._closed: dict[str, threading.Event] = {}
+        self._reached: dict[str, int] = {}
+        self._refused: set[bytes] = set()
+        self._failing: dict[str, int] = {}
+        self.free_bytes: int | None = None
+
+    def refuse(self, directory: bytes) -> None:
+        """From now on nothing there can be read."""
+        self._refused.add(directory)
+
+    def check(self, directory: bytes) -> None:
+        if directory in self._refused:
+            raise RemoteDenied(f"{directory!r} is refused")
+
+    def fail(self, name: str, times: int) -> None:
+        """The next times it is reached, the network is down."""
+        self._failing[name] = times
+
+    def open_one(self, name: str) -> None:
+        self._closed.pop(name).set()
+
+    def close(self, name: str) -> None:
+        self._closed[name] = threading.Event()
+
+    def open(self) -> None:
+        """All of them."""
+        while self._closed:
+            self._closed.popitem()[1].set()
+
+    def passes(self, name: str) -> None:
+        self._reached[name] = self._reached.get(name, 0) + 1
+        if gate := self._closed.get(name):
+            gate.wait(60)
+        if self._failing.get(name):
+            self._failing[name] -= 1
+            raise RemoteUnreachable("the network is down")
+
+    async def reached(self, name: str, times: int = 1) -> None:
+        with trio.fail_after(30):
+            while self._reached.get(name, 0) < times:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+class GatedFiles(LocalFiles):
+    """Files of a directory, behind gates: read, write, rename, manifest, survey."""
+
+    def __init__(self, directory: bytes, gates: Gates) -> None:
+        super().__init__(directory)
+        self._gates = gates
+        self._where = directory
+
+    def look(self, path: bytes) -> Seen | None:
+        self._gates.check(self._where)
+        return super().look(path)
+
+    def free_bytes(self) -> int | None:
+        return self._gates.free_bytes or super().free_bytes()
+
+    def check_writable(self) -> None:
+        self._gates.passes("survey")
+        super().check_writable()
+
+    def reader(self, path: bytes) -> LocalReader:
+        self._gates.passes("read")
+        return super().reader(path)
+
+    def writer(self, path: bytes, start: int) -> LocalWriter:
+        self._gates.passes("write")
+        return super().writer(path, start)
+
+    def rename(self, path: bytes, new: bytes) -> None:
+        self._gates.passes("manifest" if new.endswith(b"/manifest.json") else "rename")
+        super().rename(path, new)
 
 
 class World:
@@ -33,6 +118,7 @@ class World:
         for directory in (self.source, self.target):
             directory.mkdir(exist_ok=True)
         self.clock = ManualClock()
+        self.gates = Gates()
         self.options = options or TransferOptions(stall_s=5, retries=2)
         self.fs = InProcess(root / "store", self.clock, MountOptions(transfers=self.options))
         self._meet()
@@ -48,13 +134,13 @@ class World:
         self.fs.crash()
         self._meet()
 
-    async def ask(self, verb: str, *, wait_s: float = 0.0, **arguments: Any) -> Any:
+    async def ask(self, verb: str, *, wait_s: float = 0.0, uid: int = 0, **arguments: Any) -> Any:
         """As over the control socket, by root."""
         found = self.service.verb(verb)
         assert found is not None, verb
         kind, perform = found
         decoded = msgspec.json.decode(encode(arguments), type=kind)
-        return json.loads(encode(await perform(decoded, 0)))
+        return json.loads(encode(await perform(decoded, uid)))
 
     @asynccontextmanager
     async def running(self, agent: bool = True) -> AsyncIterator[None]:
@@ -62,20 +148,44 @@ class World:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.transfers.serve)
             if agent:
-                nursery.start_soon(Moving(self).run)
+                nursery.start_soon(Moving(self, self._connect).run)
             while not self.transfers.is_running:
                 await trio.testing.wait_all_tasks_blocked()
-            yield
-            nursery.cancel_scope.cancel()
+            try:
+                yield
+            finally:
+                self.gates.open()
+                nursery.cancel_scope.cancel()
+
+    def _connect(self, place: Place) -> GatedFiles:
+        return GatedFiles(os.path.join(place.directory, place.path).rstrip(b"/"), self.gates)
+
+    def hold_staging(self) -> "Staging":
+        """Have all of the store be elsewhere, until `done` of this."""
+        staging = Staging()
+        self.filesystem.move_desk._staging = staging
+        return staging
+
+    def move(self) -> Move:
+        return Move(Endpoint(Kind.DIRECTORY, path=bytes(self.source)), (b".",))
 
     async def create(
-        self, *files: str, source: Path | None = None, to: Path | None = None, **more: Any
+        self,
+        *files: str,
+        source: Path | str | None = None,
+        to: Path | str | None = None,
+        **more: Any,
     ) -> str:
         """The id of a new transfer of files, by default from `source` to `target`."""
         answer = await self.ask(
             "transfer_create",
-            moves=[{"source": end(source or self.source), "files": [f.encode() for f in files]}],
-            destination=end(to or self.target),
+            moves=[
+                {
+                    "source": end(self.source if source is None else source),
+                    "files": [f.encode() for f in files],
+                }
+            ],
+            destination=end(self.target if to is None else to),
             **more,
         )
         return str(answer["id"])
@@ -93,6 +203,18 @@ class World:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         return record
 
+    async def until_idle(self) -> None:
+        """Return when nobody asks the agent for anything."""
+        desk = self.filesystem.move_desk
+        await self.wait(lambda: not (desk.is_wanted or desk._withdrawn))
+
+    async def wait(self, is_so: Callable[[], bool]) -> None:
+        """Return when it is so, and all tasks have come to rest."""
+        with trio.fail_after(30):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            while not is_so():
+                await trio.testing.wait_all_tasks_blocked(0.01)
+
     async def journal(self) -> list[Record]:
         return list((await self.ask("transfer_journal"))["records"])
 
@@ -101,5 +223,22 @@ class World:
         return dict(json.loads((self.target / id / "manifest.json").read_bytes()))
 
 
-def end(path: Path) -> Record:
-    return {"text": str(path), "path": str(path).encode()}
+class Staging:
+    """What `World.hold_staging` lets wait."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.asked: list[bytes] = []
+
+    def is_staged(self, paths: Sequence[bytes]) -> bool:
+        return self.done.is_set()
+
+    async def stage(self, paths: Sequence[bytes]) -> None:
+        self.asked += paths
+        await self.done.wait()
+
+
+def end(place: Path | str) -> Record:
+    """As the command line makes it of what a user types."""
+    text = str(place)
+    return {"text": text, "path": text.encode() if text.startswith("/") else b""}
