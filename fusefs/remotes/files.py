@@ -14,6 +14,9 @@ from typing import NamedTuple, Protocol
 
 from fusefs.remotes.api import Buffer
 
+#: What the name of a file begins with that is written only to see whether that is possible.
+PROBE = b".fusefs-probe-"
+
 
 @dataclass(frozen=True)
 class FileCapabilities:

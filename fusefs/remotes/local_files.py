@@ -20,7 +20,7 @@ from fusefs.errors import (
     RemoteUnreachable,
 )
 from fusefs.remotes.api import Buffer
-from fusefs.remotes.files import FileCapabilities, Seen
+from fusefs.remotes.files import PROBE, FileCapabilities, Seen
 
 _KINDS: dict[int, type[RemoteError]] = {
     EACCES: RemoteDenied,
@@ -83,9 +83,9 @@ class LocalFiles:
 
     def check_writable(self) -> None:
         self._check_directory()
-        probe = self._path(b".fusefs-probe")
+        probe = self._path(PROBE + os.urandom(6).hex().encode())  # others may look as well
         with self._errors(b""):
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.unlink(probe)
 
     def _check_directory(self) -> None:

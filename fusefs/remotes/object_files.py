@@ -11,11 +11,12 @@ Empty directories do not exist. Names must be UTF-8, and paths without empty par
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from os import urandom
 
 from fusefs.errors import BadRemote, BadTransfer, NoSuchObject, PayloadTooLarge, RemoteDenied
 from fusefs.remotes.address import Address
 from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
-from fusefs.remotes.files import FileCapabilities, Reader, Seen, Writer
+from fusefs.remotes.files import PROBE, FileCapabilities, Reader, Seen, Writer
 from fusefs.remotes.objects import ObjectRemote
 from fusefs.remotes.secrets import Secrets
 
@@ -23,7 +24,6 @@ from fusefs.remotes.secrets import Secrets
 _COPY_MAX_BYTES = 5 << 30
 #: Of a large object, and of what is read at one time.
 _PART_BYTES = 8 << 20
-_PROBE = ".fusefs-probe"
 
 
 class ObjectFiles:
@@ -61,7 +61,7 @@ class ObjectFiles:
         entries = iter(self._remote._call(prefix, listing))
         while entry := self._remote._call(prefix, lambda: next(entries, None)):
             name = entry.path
-            if not name.endswith("/") and name != _PROBE:
+            if not name.endswith("/") and not name.startswith(PROBE.decode()):
                 yield Seen(name.encode(), entry.metadata.content_length, "")
 
     def has_folder(self, path: bytes) -> bool:
@@ -73,8 +73,9 @@ class ObjectFiles:
 
     def check_writable(self) -> None:
         self.check_readable()
-        self._write(_PROBE, b"")
-        self._remote._call(_PROBE, partial(self._operator.delete, _PROBE))
+        probe = PROBE.decode() + urandom(6).hex()
+        self._write(probe, b"")
+        self._remote._call(probe, partial(self._operator.delete, probe))
 
     def reader(self, path: bytes) -> Reader:
         if (seen := self.look(path)) is None:
