@@ -31,6 +31,8 @@ _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _LATER = {"ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServerBusy"}
 _LOCKED = 423
 _LATER_STATUS = {408, _LOCKED, 429}
+#: Of WebDAV, where a server does not tell a share that is full from one that takes no writes.
+_REFUSED_STATUS = {405, 409}
 _HINTS = {
     "SignatureDoesNotMatch": "the secret key is wrong",
     "InvalidAccessKeyId": "the service does not know this access key",
@@ -99,8 +101,8 @@ def error_of(answer: Answer, what: str, now_s: float) -> RemoteError:
         return NoSuchObject(f"{what}: no such object")
     if kind == "PermissionDenied" or status in (401, 403) or code in _SKEWED:
         return RemoteDenied(f"{what}: {_denied(answer, said, now_s)}")
-    if status == 405:
-        return RemoteReadOnly(f"{what}: no writes are taken there ({said})")
+    if status in _REFUSED_STATUS and not code:
+        return RemoteReadOnly(f"{what}: it takes no writes: read-only, or no room is left ({said})")
     if answer.is_temporary or kind == "RateLimited" or code in _LATER or status in _LATER_STATUS:
         return RemoteUnreachable(f"{what}: {said}")
     if status >= 500:

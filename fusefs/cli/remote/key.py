@@ -1,20 +1,13 @@
 """fusefs remote key: which passphrases and key files open an encrypted remote."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
-from fusefs.cli.remote.trial import Secrets
 from fusefs.cli.remote.unlocking import NewKeyFile, NewPassphraseFile
-
-if TYPE_CHECKING:
-    from fusefs.remotes.api import Remote
-    from fusefs.remotes.secrets import Secrets as Known
+from fusefs.cli.remote.where import Secrets, Where, reached
 
 app = typer.Typer(
     name="key",
@@ -23,10 +16,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Where = Annotated[
-    list[str],
-    typer.Argument(metavar="MNT NAME | URL", help="A remote of a store, or where any is."),
-]
 Label = Annotated[str, typer.Option(metavar="TEXT", help="For people: whose it is, say.")]
 _MAX_LABEL = 100
 
@@ -42,7 +31,7 @@ def list_slots(where: Where, secrets: Secrets = "", as_json: Json = False) -> No
     from fusefs.errors import BadRemote
     from fusefs.remotes import keyring
 
-    with _reached(where, secrets) as (remote, _):
+    with reached(where, secrets) as (remote, _):
         slots = keyring.slots(remote)
         place = remote.place
     if not slots:
@@ -83,7 +72,7 @@ def add(
     from fusefs.cli.remote import unlocking
     from fusefs.remotes import keyring
 
-    with _reached(where, secrets) as (remote, known):
+    with reached(where, secrets) as (remote, known):
         data_key = keyring.unlock(remote, unlocking.present(remote.place, known))
         secret = unlocking.new(new_key_file, new_passphrase_file)
         number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
@@ -111,7 +100,7 @@ def change(
     from fusefs.cli.remote import unlocking
     from fusefs.remotes import keyring
 
-    with _reached(where, secrets) as (remote, known):
+    with reached(where, secrets) as (remote, known):
         old, data_key = keyring.opened(remote, unlocking.present(remote.place, known))
         secret = unlocking.new(new_key_file, new_passphrase_file)
         number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
@@ -142,43 +131,10 @@ def remove(
     *where, slot = where
     if not slot.isdecimal():
         raise UsageError(f"say which slot at the end, by its number: {slot!r} is none")
-    with _reached(where, secrets) as (remote, known):
+    with reached(where, secrets) as (remote, known):
         data_key = keyring.unlock(remote, unlocking.present(remote.place, known))
         keyring.remove(remote, int(slot), data_key)
     output.line(f"key slot {slot} no longer opens {remote.place}")
-
-
-@contextmanager
-def _reached(where: list[str], source: str) -> "Iterator[tuple[Remote, Known]]":
-    """The raw remote, and its secrets. Raises UsageError, NoSuchRemote, BadRemote, NotMounted."""
-    from fusefs.remotes import address
-    from fusefs.remotes.secrets import read
-
-    url, its_source = _address(where)
-    known = read(source or its_source, os.environ)
-    remote = address.connect(url, known)
-    try:
-        yield remote, known
-    finally:
-        remote.close()
-
-
-def _address(where: list[str]) -> tuple[str, str]:
-    """The URL of a remote, and where its secrets are as far as a store knows."""
-    from fusefs.daemon.surface import reach
-    from fusefs.daemon.target import resolve
-    from fusefs.errors import NoSuchRemote, UsageError
-
-    if len(where) == 1 and "://" in where[0]:
-        return where[0], ""
-    if len(where) != 2:
-        raise UsageError("say which remote: a store or its mountpoint, and NAME; or a URL")
-    target, name = where
-    with reach(resolve(target).store) as surface:
-        row = surface.ask("remote_row", name=name)
-    if row is None:
-        raise NoSuchRemote(f"{target} has no remote {name}: see 'fusefs remote list {target}'")
-    return row["url"], row["secrets"]
 
 
 def _now() -> str:

@@ -1,92 +1,103 @@
 """fusefs remote test: whether a place can keep copies, and how fast it is."""
 
 import os
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
+from fusefs.cli.remote.where import Secrets, Where, reached
 
-Secrets = Annotated[
-    str,
-    typer.Option(
-        metavar="SOURCE",
-        help="Where the secrets are: file:/path, env:PREFIX or credential:NAME.",
-        show_default=False,
-    ),
-]
+if TYPE_CHECKING:
+    from fusefs.errors import RemoteError
+    from fusefs.remotes.contract import Outcome, Speed, Trial
 
 
-def try_out(
-    url: Annotated[str, typer.Argument(help="Such as s3://bucket/prefix or file:///dir.")],
-    secrets: Secrets = "",
-    as_json: Json = False,
-) -> None:
+def try_out(where: Where, secrets: Secrets = "", as_json: Json = False) -> None:
     """Put a place to all that is asked of a remote; measure it; leave nothing there.
 
     The exit code is that of the first failure: 61 unreachable, 62 denied, 63 no such bucket or
-    directory, 64 full, 65 read-only, 60 a promise that it does not keep.
+    directory, 64 full, 65 read-only, 69 a URL or secrets that make no sense, 60 a promise that it
+    does not keep. About 60 MiB are sent and fetched.
 
     \b
     Example:
       fusefs remote test file:///mnt/usb/backup
       fusefs remote test 's3://bucket/laptop?region=eu-1' --secrets file:/etc/fusefs/bucket
+      fusefs remote test ~/mnt usb
     """
     from fusefs.base.clock import SystemClock
-    from fusefs.errors import RemoteError
-    from fusefs.remotes import contract
-    from fusefs.remotes.address import connect
-    from fusefs.remotes.secrets import read
+    from fusefs.remotes.contract import Trial
+    from fusefs.remotes.retry import Policy, Retrying
 
-    remote = connect(url, read(secrets, os.environ))
-    clock = SystemClock()
-    trial = contract.Trial(remote, f"fusefs-test/{os.urandom(8).hex()}/")
-    failed: list[RemoteError] = []
-    records: list[dict[str, Any]] = []
-    speed = None
-    left = 0
-    try:
-        for outcome in contract.run(trial, clock):
-            records.append(_record(outcome))
-            if outcome.error:
-                failed.append(outcome.error)
-            if not as_json:
-                output.line(_line(records[-1]))
-        if not failed:
-            speed = contract.measure(trial, clock)
-    except RemoteError as error:
-        failed.append(error)
-    finally:
-        try:
-            contract.clean(trial)
-        except RemoteError as error:
-            left = 1
-            failed.append(error)
-        remote.close()
+    # Users' remotes are tried again as well; not for long here, where somebody waits.
+    policy = Policy(attempts=3, first_delay_s=0.2)
+    with reached(where, secrets) as (remote, _):
+        trial = Trial(
+            Retrying(remote, SystemClock(), policy=policy), f"fusefs-test/{os.urandom(8).hex()}/"
+        )
+        outcomes = _checked(trial, is_silent=as_json)
+        errors = [outcome.error for outcome in outcomes if outcome.error]
+        # Where even the first check fails, nothing was stored.
+        speed = None if errors else _measured(trial, errors)
+        if not outcomes[0].error:
+            _clean(trial, errors)
     if as_json:
         output.as_json(
-            {
-                "place": remote.place,
-                "checks": records,
-                "round_trip_s": speed and speed.round_trip_s,
-                "up_bytes_per_s": speed and int(speed.up),
-                "down_bytes_per_s": speed and int(speed.down),
-                "is_clean": not left,
-            }
+            {"place": remote.place, "checks": list(map(_record, outcomes))} | _rates(speed)
         )
     elif speed:
         output.line(
             f"round trip {speed.round_trip_s * 1000:.1f} ms, up {output.size(speed.up)}/s, "
             f"down {output.size(speed.down)}/s"
         )
-    if left and len(records) > 1:
-        output.complain(f"{remote.place}: objects below {trial.scratch} may be left")
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
-def _record(outcome: Any) -> dict[str, Any]:
+def _checked(trial: "Trial", *, is_silent: bool) -> "list[Outcome]":
+    from fusefs.base.clock import SystemClock
+    from fusefs.remotes import contract
+
+    outcomes = []
+    for outcome in contract.run(trial, SystemClock()):
+        outcomes.append(outcome)
+        if not is_silent:
+            output.line(_line(_record(outcome)))
+    return outcomes
+
+
+def _measured(trial: "Trial", errors: "list[RemoteError]") -> "Speed | None":
+    from fusefs.base.clock import SystemClock
+    from fusefs.errors import RemoteError
+    from fusefs.remotes import contract
+
+    try:
+        return contract.measure(trial, SystemClock())
+    except RemoteError as error:
+        errors.append(error)
+        return None
+
+
+def _clean(trial: "Trial", errors: "list[RemoteError]") -> None:
+    from fusefs.errors import RemoteError
+    from fusefs.remotes import contract
+
+    try:
+        contract.clean(trial)
+    except RemoteError as error:
+        errors.append(error)
+        output.complain(f"{trial.remote.place}: objects below {trial.scratch} may be left")
+
+
+def _rates(speed: "Speed | None") -> dict[str, Any]:
+    return {
+        "round_trip_s": speed and speed.round_trip_s,
+        "up_bytes_per_s": speed and int(speed.up),
+        "down_bytes_per_s": speed and int(speed.down),
+    }
+
+
+def _record(outcome: "Outcome") -> dict[str, Any]:
     state = "failed" if outcome.error else "skipped" if outcome.skipped else "ok"
     return {
         "check": outcome.check,
