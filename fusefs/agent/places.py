@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import structlog
 import trio
 
 from fusefs.agent.link import Link
-from fusefs.errors import NoSuchRemote
+from fusefs.errors import NoSuchRemote, RemoteUnreachable
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes.api import Remote
 from fusefs.sync.places import connect
@@ -16,14 +17,24 @@ MAX_CALLS = 16
 
 _Result = TypeVar("_Result")
 
+log = structlog.get_logger(__name__)
+
 
 class Place:
-    """A remote of the store: its `name`, its `row` and the `remote` itself."""
+    """A remote of the store: its `name`, its `row` and the `remote` itself, connected here.
 
-    def __init__(self, name: str, row: Row, remote: Remote) -> None:
+    `retries`: calls that were made again, since it was. Raises as `sync.places.connect`.
+    """
+
+    def __init__(self, name: str, row: Row) -> None:
         self.name = name
         self.row = row
-        self.remote = remote
+        self.retries = 0
+        self.remote: Remote = connect(row, self._note_retry)
+
+    def _note_retry(self, call: str, attempt: int, error: RemoteUnreachable) -> None:
+        self.retries += 1
+        log.debug("tried again", remote=self.name, call=call, attempt=attempt, error=str(error))
 
 
 class Places:
@@ -45,7 +56,7 @@ class Places:
             raise NoSuchRemote(f"the store has no remote {name}")
         known = self._places.get(name)
         if known is None or _address(known.row) != _address(row):
-            known = Place(name, row, await self.call(connect, row))
+            known = await self.call(Place, name, row)
             self._places[name] = known
         known.row = row
         return known

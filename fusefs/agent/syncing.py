@@ -6,9 +6,9 @@ and no other does.
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -22,8 +22,12 @@ from fusefs.sync import expire
 from fusefs.sync.layout import Checkpoint, Segment
 from fusefs.sync.publish import Cut, Elsewhere, Publisher, Table, Wanted
 
+#: Remotes that are sent to at one time: each takes a thread, and memory for two segments.
+REMOTES_AT_ONCE = 8
 #: How long the daemon may let us wait for an order, or for news of the remotes.
 POLL_S = 30.0
+
+_Result = TypeVar("_Result")
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +36,7 @@ async def run(link: Link, places: Places) -> None:
     """Serve all remotes, as they come and go."""
     tasks: dict[tuple[str, int], trio.CancelScope] = {}
     known = -1
+    slots = trio.CapacityLimiter(REMOTES_AT_ONCE)
     async with trio.open_nursery() as nursery:
 
         async def look() -> None:
@@ -43,25 +48,26 @@ async def run(link: Link, places: Places) -> None:
                 tasks.pop(gone).cancel()
             for new in wanted - tasks.keys():
                 tasks[new] = trio.CancelScope()
-                nursery.start_soon(_serve, link, places, *new, tasks[new])
+                nursery.start_soon(_serve, _Task(link, places, slots, *new), tasks[new])
 
         await persist(look, "remotes")
 
 
-async def _serve(
-    link: Link, places: Places, name: str, number: int, scope: trio.CancelScope
-) -> None:
+async def _serve(task: "_Task", scope: trio.CancelScope) -> None:
     with scope:
-        await persist(_Task(link, places, name, number).step, f"sync of {name}")
+        await persist(task.step, f"sync of {task.name}")
 
 
 class _Task:
     """The sync of one remote."""
 
-    def __init__(self, link: Link, places: Places, name: str, number: int) -> None:
+    def __init__(
+        self, link: Link, places: Places, slots: trio.CapacityLimiter, name: str, number: int
+    ) -> None:
         self._link = link
         self._places = places
-        self._name = name
+        self._slots = slots
+        self.name = name
         self._number = number
         self._place: Place | None = None
         self._publisher: Publisher | None = None
@@ -88,18 +94,18 @@ class _Task:
             await self._ask("sync_report")
 
     async def _obey(self, order: dict[str, Any]) -> None:
-        place = await self._places.get(self._name)
+        place = await self._places.get(self.name)
         if place is not self._place or self._publisher is None:
-            source = _Source(self._link, self._places, self._name, self._number)
+            source = _Source(self._link, self._places, place, self._number)
             publisher = Publisher(
                 place.remote, self._link.store, place.row.number, place.row.writer, source
             )
-            await self._places.call(publisher.begin, place.row.sequence)
+            await self._call(publisher.begin, place.row.sequence)
             self._place, self._publisher = place, publisher
         if order["do"] == "send":
-            await self._places.call(self._publisher.send, _wanted(order["segments"]))
+            await self._call(self._publisher.send, _wanted(order["segments"]))
         elif order["do"] == "publish":
-            await self._places.call(self._publisher.publish)
+            await self._call(self._publisher.publish)
         else:
             await self._expire(place, order["trash"])
 
@@ -107,28 +113,35 @@ class _Task:
         """Delete what the remote does not need any more; nobody else sends to it meanwhile."""
         known: set[str] = set()
         after = 0
-        while page := await self._link.ask("sync_copies", name=self._name, after=after):
+        while page := await self._link.ask("sync_copies", name=self.name, after=after):
             known.update(name for _, name, _, _ in page)
             after = page[-1][0]
-        shelves = [(f"dropped/{self._name}", (await self._places.get(t)).remote) for t in trash]
-        plan = await self._places.call(expire.plan, place.remote, known, time.time_ns())
-        gone = await self._places.call(expire.apply, plan, place.remote, shelves)
-        log.info("expired", remote=self._name, objects=gone, size_bytes=plan.size_bytes)
+        shelves = [(f"dropped/{self.name}", (await self._places.get(t)).remote) for t in trash]
+        plan = await self._call(expire.plan, place.remote, known, time.time_ns())
+        gone = await self._call(expire.apply, plan, place.remote, shelves)
+        log.info("expired", remote=self.name, objects=gone, size_bytes=plan.size_bytes)
+
+    async def _call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        return await trio.to_thread.run_sync(
+            function, *arguments, abandon_on_cancel=True, limiter=self._slots
+        )
 
     async def _report_failure(self, error: FusefsError) -> None:
         self._publisher = None
-        self._places.forget(self._name)
+        self._places.forget(self.name)
         self._rest_s = min(max(self._rest_s * 2, FIRST_REST_S), LAST_REST_S)
         with contextlib.suppress(NoSuchRemote):
-            await self._ask("sync_report", error=describe_error(error), retries=1)
+            await self._ask("sync_report", error=describe_error(error))
 
 
 class _Source:
     """The daemon, to be asked from a thread."""
 
-    def __init__(self, link: Link, places: Places, name: str, number: int) -> None:
-        self._ask = partial(link.ask, name=name, number=number)
+    def __init__(self, link: Link, places: Places, place: Place, number: int) -> None:
+        self._ask = partial(link.ask, name=place.name, number=number)
         self._places = places
+        self._place = place
+        self._retries = place.retries
 
     def cut(self) -> Cut:
         answer = self._wait("sync_cut")
@@ -160,7 +173,11 @@ class _Source:
         return place.remote.get(copy.name)
 
     def tell(self, doing: str, sent_bytes: int = 0, sent_objects: int = 0) -> None:
-        self._wait("sync_report", doing=doing, sent_bytes=sent_bytes, sent_objects=sent_objects)
+        retries, self._retries = self._place.retries - self._retries, self._place.retries
+        self._wait(
+            "sync_report", doing=doing, sent_bytes=sent_bytes, sent_objects=sent_objects,
+            retries=retries,
+        )  # fmt: skip
 
     def _wait(self, verb: str, **arguments: Any) -> Any:
         return trio.from_thread.run(partial(self._ask, verb, **arguments))

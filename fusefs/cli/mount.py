@@ -50,6 +50,7 @@ def mount(
       cache_size=SIZE keep no more here than this, if copies in remotes allow it (no limit)
       fetch_timeout=AGE
                       for so long a reader waits for what is in a remote only (60s)
+      drain=AGE       when told to stop, wait so long until the remotes have everything (0)
       metrics=[HOST:]PORT
                       answer Prometheus there; HOST is this machine alone if not given
 

@@ -13,6 +13,7 @@ from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
 from fusefs.cli.interrupt import at_interrupt
 from fusefs.cli.output import counted, printable, size
+from fusefs.cli.remote.listing import standing
 
 if TYPE_CHECKING:
     from fusefs.daemon.target import Target as Place
@@ -136,6 +137,7 @@ def screen(record: Record) -> list[tuple[str, str]]:
             f" {size(counters['already_present_bytes'])} were there already,"
             f" {counters['log_syncs']} syncs",
         ),
+        *((f"remote {one['name']}", printable(standing(one))) for one in record["remotes"]),
         ("errors", "; ".join(errors) or "none"),
     ]
 

@@ -21,25 +21,37 @@ def umount(
     force: Annotated[
         bool, typer.Option("--force", help="Cut off programs that still use it.")
     ] = False,
+    flush: Annotated[
+        bool, typer.Option("--flush", help="First bring everything into the remotes.")
+    ] = False,
+    timeout: Annotated[
+        str, typer.Option(metavar="AGE", help="With --flush: for so long, such as 10m.")
+    ] = "10m",
     as_json: Json = False,
 ) -> None:
     """Unmount; when this returns everything is durable.
 
-    Also clears the mount that a dead daemon has left.
+    Also clears the mount that a dead daemon has left. With --flush it stays mounted when a remote
+    does not answer, or not in time: what lacks follows with any later mount as well.
 
     \b
     Example:
       fusefs umount ~/mnt
+      fusefs umount --flush --timeout 1h ~/mnt
     """
+    from fusefs.cli.arguments import seconds
     from fusefs.daemon.mountpoint import unmount
     from fusefs.daemon.target import resolve
     from fusefs.daemon.writer import wait_until_released, writer_of
     from fusefs.errors import NotMounted
 
+    limit_s = seconds(timeout)
     target = resolve(path)
     if target.mountpoint is None:
         raise NotMounted(f"{target.store} is not mounted")
     pid = writer_of(target.store)
+    if flush and pid is not None:
+        _drain(target.store, limit_s)
     if pid is None:
         unmount(target.mountpoint, lazy=True)
     else:
@@ -54,6 +66,15 @@ def umount(
                 "was_dead": pid is None,
             }
         )
+
+
+def _drain(store: "Path", timeout_s: float) -> None:
+    from fusefs.cli.progress import bar
+    from fusefs.cli.sync.draining import drain
+    from fusefs.daemon.surface import reach
+
+    with reach(store) as surface, bar("syncing") as on_progress:
+        drain(surface, [], timeout_s, on_progress)
 
 
 def _ask_and_unmount(store: "Path", mountpoint: "Path", force: bool) -> None:

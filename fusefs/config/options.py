@@ -66,6 +66,8 @@ class MountOptions:
     cache_bytes: int = 0
     #: A reader of what is in a remote only waits for so long; then it gets an error.
     fetch_timeout_s: float = 60.0
+    #: When it is told to stop, the daemon waits so long for remotes to have everything.
+    drain_s: float = 0.0
     #: Where Prometheus may ask for the counters; None: nowhere.
     metrics: Address | None = None
     transfers: TransferOptions = field(default_factory=TransferOptions)
@@ -106,6 +108,8 @@ class MountOptions:
                 values["cache_bytes"] = _cache(option, value)
             elif name == "fetch_timeout":
                 values["fetch_timeout_s"] = _wait(option, value)
+            elif name == "drain":
+                values["drain_s"] = _drain(option, value)
             elif name == "metrics":
                 values["metrics"] = _address(option, value)
             elif name.startswith(transfers.PREFIX):
@@ -143,6 +147,13 @@ def _wait(option: str, value: str) -> float:
     if not 1 <= seconds <= 3600:
         raise UsageError(f"mount option {option!r}: give 1s to 1h, such as fetch_timeout=60s")
     return seconds
+
+
+def _drain(option: str, value: str) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise UsageError(f"mount option {option!r}: {error}") from error
 
 
 def _cache(option: str, value: str) -> int:

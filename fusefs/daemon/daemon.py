@@ -260,7 +260,18 @@ class _Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_extending)
             await filesystem.flush()
+            if self._stop_asked.is_set() and self._options.drain_s:
+                await self._drain_remotes(filesystem)
             nursery.cancel_scope.cancel()
+
+    async def _drain_remotes(self, filesystem: Filesystem) -> None:
+        """Let the agent bring the last of it away, for as long as the user allows."""
+        with trio.move_on_after(self._options.drain_s) as scope:
+            await filesystem.syncing.drain(
+                lambda left: self._notifier.stopping(f"remotes lack {left >> 20} MiB")
+            )
+        if scope.cancelled_caught:
+            log.warning("not everything is in the remotes; it follows with the next mount")
 
     async def _keep_extending(self) -> None:
         while True:

@@ -45,6 +45,7 @@ from fusefs.model.job import Job
 from fusefs.model.scrub import Pass
 from fusefs.store import format
 from fusefs.store.store import Store
+from fusefs.sync.synced import Synced
 from fusefs.transfers.transfers import Transfers
 from fusefs.trash.expiry import Expiry
 from fusefs.trash.purge import Purger
@@ -113,6 +114,9 @@ class Filesystem:
         self.sweeping.forget_name = lambda parent, name: self.forget_name(parent, name)
         self.syncing = Syncing(store, self.events, self._write_out)
         self.syncing.sync = self.files.sync
+        self.files.synced = Synced(
+            store, self.syncing.registry, self.syncing.copies, self.files.extents
+        ).describe
         self.move_desk = MoveDesk(store, Local())
         self.move_desk.wake = lambda: self.wake_agent()
         self.transfers = Transfers(

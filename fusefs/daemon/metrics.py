@@ -27,7 +27,7 @@ class Number(NamedTuple):
         value: Any = record
         for key in self.key.split("."):
             value = value[key]
-        return float(value)
+        return float(value or 0)
 
 
 #: Of `counters`. They only grow while a store is open. ``_total`` is put behind the names.
@@ -81,6 +81,21 @@ GAUGES = (
     Number("disk_free_bytes", "disk_free_bytes", "Free space of the disk."),
     Number("reserve_bytes", "disk_reserve_bytes", "Of it, what is kept in reserve."),
 )
+#: Of each of `remotes`; the first only grow.
+REMOTE_COUNTERS = (
+    Number("sent_bytes", "remote_sent_bytes", "Bytes that went to the remote."),
+    Number("sent_objects", "remote_sent_objects", "Objects that went to the remote."),
+    Number("retries", "remote_retries", "Calls to the remote that were made again."),
+    Number("failures", "remote_failures", "Times that the remote could not be brought in step."),
+)
+REMOTE_GAUGES = (
+    Number("is_in_step", "remote_in_step", "1 while everything is in the remote."),
+    Number("behind_segments", "remote_behind_segments", "Segments that the remote lacks."),
+    Number("behind_bytes", "remote_behind_bytes", "Their sizes."),
+    Number("behind_s", "remote_behind_seconds", "Age of the last state that it has whole."),
+    Number("bytes_per_s", "remote_bytes_per_second", "What goes there just now."),
+    Number("is_paused", "remote_paused", "1 while nothing is sent there."),
+)
 
 
 def render(record: dict[str, Any]) -> bytes:
@@ -104,8 +119,22 @@ class _Numbers(Collector):
             yield counter
         for one in GAUGES:
             yield _gauge(one.name, one.help, label, one.of(record))
+        yield from self._remotes(label)
         is_mounted = record.get("state", "mounted") == "mounted"
         yield _gauge("mounted", "1 while a daemon serves the store.", label, int(is_mounted))
+
+    def _remotes(self, label: list[str]) -> Iterator[Metric]:
+        labels = ["store", "remote"]
+        for one in REMOTE_COUNTERS:
+            counter = CounterMetricFamily(_PREFIX + one.name, one.help, labels=labels)
+            for remote in self._record["remotes"]:
+                counter.add_metric([*label, remote["name"]], one.of(remote))
+            yield counter
+        for one in REMOTE_GAUGES:
+            gauge = GaugeMetricFamily(_PREFIX + one.name, one.help, labels=labels)
+            for remote in self._record["remotes"]:
+                gauge.add_metric([*label, remote["name"]], one.of(remote))
+            yield gauge
 
 
 def _gauge(name: str, help_text: str, label: list[str], value: float) -> GaugeMetricFamily:

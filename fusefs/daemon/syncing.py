@@ -331,6 +331,37 @@ class Syncing:
         self.ask(row)
         log.warning("a remote of another writer is taken over", remote=name, after=row.sequence)
 
+    async def drain(self, tell: Callable[[int], None]) -> None:
+        """Have everything go to the remotes now, and return when it is there, or was tried and
+        failed. `tell` hears how many bytes lack."""
+        goal = self._store.acts
+        waiting = {
+            name: self.state(row).failures for name, row in self.registry.synced()
+            if not row.is_paused
+        }  # fmt: skip
+        for name in waiting:
+            self.ask(self.registry.get(name))
+        while True:
+            late = []
+            for name, failures in waiting.items():
+                row = self.registry.find(name)
+                if row is not None and not self._has_come(row, goal):
+                    if self.state(row).failures > failures:
+                        log.warning("a remote fails, and is not waited for", remote=name)
+                    else:
+                        late.append(row)
+            if not late:
+                return
+            tell(sum(self.record("", row)["behind_bytes"] for row in late))
+            with trio.move_on_after(_LOOK_S):
+                await self._changed.park()
+
+    def _has_come(self, row: Remote, goal: int) -> bool:
+        """Whether all acts up to `goal` are published."""
+        return not self._has_acts(row, self.state(row)) or (
+            row.sequence > 0 and self.state(row).published_acts >= goal
+        )
+
     def hold(self, row: Remote, seconds: float) -> None:
         """Send nothing for so long, because a user tidies up there; 0: go on.
 

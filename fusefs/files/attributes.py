@@ -2,29 +2,37 @@
 
     user.fusefs.state    complete, writing or partial; setting it to ``complete`` says that it is
     user.fusefs.offset   of a file that is not complete: how many bytes from its start are good
+    user.fusefs.synced   which remotes have all of it as it is, such as ``usb=yes bucket=no``
 
-Only what was left half-written lists them, so that tools that copy attributes do not meet them.
+Only what was left half-written lists the first two, and nothing the last, so that tools that copy
+attributes do not meet them.
 """
 
+from collections.abc import Callable
 from errno import EINVAL, ENODATA, EPERM
 
 from fusefs.errors import Refused
 from fusefs.files.partials import Partials
 from fusefs.model.inode import Inode
 
-STATE, OFFSET = b"user.fusefs.state", b"user.fusefs.offset"
-NAMES = (STATE, OFFSET)
+STATE, OFFSET, SYNCED = b"user.fusefs.state", b"user.fusefs.offset", b"user.fusefs.synced"
+_LISTED = (STATE, OFFSET)
+NAMES = (*_LISTED, SYNCED)
 COMPLETE = b"complete"
 
 
 def listed(partials: Partials, ino: int) -> tuple[bytes, ...]:
     """Those that a listing of the file's attributes shows."""
     one = partials.get(ino)
-    return NAMES if one and not one.is_writing else ()
+    return _LISTED if one and not one.is_writing else ()
 
 
-def get(partials: Partials, inode: Inode, name: bytes) -> bytes:
-    """Raises Refused(ENODATA)."""
+def get(partials: Partials, inode: Inode, name: bytes, synced: Callable[[Inode], bytes]) -> bytes:
+    """`synced`: the value of that name, empty where there is none. Raises Refused(ENODATA)."""
+    if name == SYNCED:
+        if value := synced(inode):
+            return value
+        raise Refused(ENODATA)
     one = partials.get(inode.ino)
     if not inode.is_file or (one is None and name == OFFSET):
         raise Refused(ENODATA)

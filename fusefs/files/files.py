@@ -51,6 +51,8 @@ class Files:
         self.extents = Extents(tree)
         self.partials = Partials(tree, self.extents)
         self.deaths = Deaths()
+        #: Which remotes have all of a file, for people; empty where there are none. Set from above.
+        self.synced: Callable[[Inode], bytes] = lambda inode: b""
         self.waiting_bytes = 0
         #: Where content comes from that is not here; set by who knows.
         self.elsewhere: Elsewhere = NOWHERE

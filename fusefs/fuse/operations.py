@@ -376,7 +376,8 @@ class Operations(pyfuse3.Operations):
         if name in attributes.NAMES:
             if name == attributes.OFFSET:
                 await self._files.sync()  # what is told is a promise
-            return attributes.get(self._files.partials, self._tree.inode(inode), name)
+            found = self._tree.inode(inode)
+            return attributes.get(self._files.partials, found, name, self._files.synced)
         return self._tree.xattrs.get(inode, name)
 
     @_answer

@@ -1,21 +1,37 @@
-"""From the row of a remote to the remote: connected, unlocked, within its bandwidth, patient."""
+"""From the row of a remote to the remote: connected, within its bandwidth, patient, unlocked.
+
+::
+
+    Verified( Encrypted( Retrying( Throttled( driver ) ) ) )
+
+So what is tried again is the same bytes, and whoever asks for a whole object gets what its name
+says or an error.
+"""
 
 import os
 
+from fusefs.base.clock import SystemClock
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes import secrets
 from fusefs.remotes.address import connect as connect_to
 from fusefs.remotes.api import Remote
 from fusefs.remotes.encrypted import open_with
+from fusefs.remotes.retry import Retrying, Tried
+from fusefs.remotes.throttle import Throttled, Timetable, buckets
+from fusefs.remotes.verify import Verified
 
 
-def connect(row: Row) -> Remote:
-    """The remote of a row.
+def connect(row: Row, tried: Tried | None = None) -> Remote:
+    """The remote of a row; `tried` hears of calls that are made again.
 
     Raises BadRemote, WrongKey, and of an encrypted one what reading its key slots raises.
     """
     known = secrets.read(row.secrets, os.environ)
-    remote = connect_to(row.url, known)
-    if not row.is_encrypted:
-        return remote
-    return open_with(remote, known)
+    clock = SystemClock()
+    remote: Remote = connect_to(row.url, known)
+    if row.limit:
+        remote = Throttled(remote, *buckets(Timetable.parse(row.limit), clock))
+    remote = Retrying(remote, clock, tried=tried)
+    if row.is_encrypted:
+        remote = open_with(remote, known)
+    return Verified(remote)

@@ -13,6 +13,7 @@ from fusefs.config.options import MountOptions
 from fusefs.errors import DiskFull, Refused
 from fusefs.files import attributes, partials
 from fusefs.fsck.check import check
+from fusefs.model.inode import Inode
 from fusefs.model.partial import Partial, Upload
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
@@ -399,14 +400,19 @@ def test_it_goes_with_the_partial(fs: InProcess) -> None:
 # -- extended attributes
 
 
+def nowhere(_inode: Inode) -> bytes:
+    """There are no remotes."""
+    return b""
+
+
 def told(fs: InProcess, path: bytes) -> tuple[bytes, bytes | None]:
     """What getfattr shows: state and offset."""
     known, inode = fs.files.partials, fs.at(path)
-    state = attributes.get(known, inode, attributes.STATE)
+    state = attributes.get(known, inode, attributes.STATE, nowhere)
     if state != attributes.COMPLETE:
-        return state, attributes.get(known, inode, attributes.OFFSET)
+        return state, attributes.get(known, inode, attributes.OFFSET, nowhere)
     with pytest.raises(Refused) as refused:
-        attributes.get(known, inode, attributes.OFFSET)
+        attributes.get(known, inode, attributes.OFFSET, nowhere)
     assert refused.value.errno == errno.ENODATA
     return state, None
 
@@ -418,7 +424,10 @@ def test_attributes_tell_the_state(fs: InProcess) -> None:
     assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == ()
     fs.crash()
     assert told(fs, b"file") == (b"partial", b"%d" % MIB)
-    assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == attributes.NAMES
+    assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == (
+        attributes.STATE,
+        attributes.OFFSET,
+    )
     attributes.set_(fs.files.partials, fs.at(b"file"), attributes.STATE, b"complete")
     assert told(fs, b"file") == (b"complete", None)
     assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == ()
@@ -442,5 +451,5 @@ def test_nothing_else_can_be_said(fs: InProcess, name: bytes, value: bytes, numb
 def test_directories_have_no_such_attributes(fs: InProcess) -> None:
     fs.mkdir(b"dir")
     with pytest.raises(Refused) as refused:
-        attributes.get(fs.files.partials, fs.at(b"dir"), attributes.STATE)
+        attributes.get(fs.files.partials, fs.at(b"dir"), attributes.STATE, nowhere)
     assert refused.value.errno == errno.ENODATA

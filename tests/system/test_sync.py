@@ -1,0 +1,376 @@
+"""What is written to a mount gets to its remotes by itself, whatever is killed meanwhile."""
+
+import errno
+import json
+import os
+import random
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from fusefs.errors import DamageFound, NoSuchRemote, RemoteMissing, RemoteTaken, RemoteUnreachable
+from fusefs.remotes.address import connect
+from fusefs.remotes.api import Remote
+from fusefs.sync import layout
+from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.system.synced import agent_of, assert_restorable, kill_agent, record
+
+pytestmark = pytest.mark.mount
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    path = tmp_path / "elsewhere"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def remote(place: Path) -> Remote:
+    return connect(f"file://{place}")
+
+
+@pytest.fixture
+def synced(mounted: Mounted, place: Path) -> Mounted:
+    """With the remote "usb"."""
+    fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}")
+    return mounted
+
+
+def wait(mounted: Mounted) -> None:
+    fusefs("sync", "wait", mounted.mnt, "--timeout", "80s")
+
+
+def test_what_is_written_arrives_without_a_word(
+    synced: Mounted, place: Path, remote: Remote
+) -> None:
+    (synced.mnt / "a").write_bytes(os.urandom(20 * MIB))
+    (synced.mnt / "dir").mkdir()
+    (synced.mnt / "dir" / "b").write_bytes(b"small")
+    wait(synced)
+    one = record(synced, "usb")
+    assert (one["is_in_step"], one["behind_segments"], one["error"]) == (True, 0, None)
+    assert one["sent_bytes"] >= 20 * MIB
+    (synced.mnt / "dir" / "b").unlink()
+    os.rename(synced.mnt / "a", synced.mnt / "c")
+    wait(synced)
+    assert record(synced, "usb")["sequence"] > one["sequence"]
+    synced.umount()
+    assert_restorable(synced.store, remote)
+
+
+def test_after_the_last_byte_the_writer_is_not_needed(synced: Mounted, remote: Remote) -> None:
+    """Copied, unmounted at once, mounted again: it goes on by itself."""
+    (synced.mnt / "a").write_bytes(os.urandom(3 * MIB))
+    synced.umount()
+    synced.mount()
+    wait(synced)
+    synced.umount()
+    assert_restorable(synced.store, remote)
+
+
+def test_a_mount_alone_publishes_nothing(synced: Mounted, remote: Remote) -> None:
+    (synced.mnt / "a").write_bytes(b"x")
+    fusefs("sync", "now", synced.mnt)
+    before = layout.sequences(remote)
+    synced.remount()
+    assert record(synced, "usb")["is_in_step"]
+    fusefs("sync", "now", synced.mnt)
+    assert layout.sequences(remote) == before
+
+
+def test_now_does_not_wait_for_quiet_and_says_what_is_wrong(
+    synced: Mounted, place: Path, remote: Remote
+) -> None:
+    synced.expected += ["sync waits"]
+    (synced.mnt / "a").write_bytes(b"x")
+    fusefs("sync", "now", synced.mnt)
+    assert record(synced, "usb")["is_in_step"]
+    place.rename(place.with_name("gone"))
+    (synced.mnt / "b").write_bytes(b"y")
+    done = run_fusefs("sync", "now", synced.mnt)
+    assert (done.returncode, "usb" in done.stderr) == (RemoteMissing.exit_code, True)
+    late = run_fusefs("sync", "wait", synced.mnt, "--timeout", "1s")
+    assert late.returncode == RemoteUnreachable.exit_code
+    one = record(synced, "usb")
+    assert (one["is_in_step"], one["error_class"]) == (False, "RemoteMissing")
+    assert str(place) in one["error"]
+    status = fusefs("status", synced.mnt)
+    assert str(place) in next(line for line in status.splitlines() if "remote usb" in line)
+    place.with_name("gone").rename(place)
+    fusefs("sync", "now", synced.mnt)
+    assert record(synced, "usb")["error"] is None
+    synced.umount()
+    assert_restorable(synced.store, remote)
+
+
+def test_a_paused_remote_gets_nothing_and_then_all(synced: Mounted, remote: Remote) -> None:
+    fusefs("sync", "now", synced.mnt)
+    fusefs("sync", "pause", synced.mnt, "usb")
+    before = list(remote.list(""))
+    (synced.mnt / "a").write_bytes(os.urandom(MIB))
+    synced.remount()
+    assert record(synced, "usb")["is_paused"]
+    assert run_fusefs("sync", "now", synced.mnt).returncode != 0
+    assert list(remote.list("")) == before
+    fusefs("sync", "resume", synced.mnt)
+    wait(synced)
+    synced.umount()
+    assert_restorable(synced.store, remote)
+
+
+def test_killing_agent_and_daemon_costs_nothing(
+    synced: Mounted, place: Path, remote: Remote
+) -> None:
+    """kill -9 of both in turn, at any time, while files are written."""
+    chance = random.Random(5)
+    kills = 0
+    for turn in range(12):
+        for n in range(3):
+            (synced.mnt / f"{turn}-{n}").write_bytes(os.urandom(chance.randrange(6 * MIB)))
+        run_fusefs("sync", "wait", synced.mnt, "--timeout", f"{chance.random():.2f}s")
+        if turn % 3 == 2:
+            synced.kill()
+            synced.mount()
+        else:
+            kills += kill_agent(synced)
+    assert kills >= 3
+    wait(synced)
+    fusefs("fsck", synced.mnt)
+    synced.umount()
+    assert_restorable(synced.store, remote)
+    segments = len(list(remote.list(layout.SEGMENTS)))
+    assert segments <= len(list((synced.store / "segments").iterdir()))
+
+
+@pytest.mark.parametrize(
+    "point", ["sync.send", "sync.sent", "sync.cut", "sync.base", "sync.delta", "sync.tables",
+              "sync.intent", "sync.put", "sync.published"],
+)  # fmt: skip
+def test_an_agent_that_dies_at_each_step_is_followed_by_another(
+    store: Path, mnt: Path, place: Path, remote: Remote, point: str
+) -> None:
+    filesystem = Mounted(store, mnt)
+    try:
+        filesystem.mount(FUSEFS_FAILPOINTS=f"{point}=1:kill")
+        fusefs("remote", "add", mnt, "usb", f"file://{place}")
+        (mnt / "a").write_bytes(os.urandom(MIB))
+        if point == "sync.published":
+            wait(filesystem)  # it dies behind the report
+        else:
+            assert run_fusefs("sync", "wait", mnt, "--timeout", "6s").returncode
+        filesystem.remount()
+        (mnt / "b").write_bytes(b"more")
+        wait(filesystem)
+        filesystem.umount()
+        assert_restorable(store, remote)
+        assert len(layout.sequences(remote)) == max(layout.sequences(remote))
+    finally:
+        filesystem.clean_up()
+
+
+def test_the_agent_ends_with_its_daemon(synced: Mounted) -> None:
+    fusefs("sync", "now", synced.mnt)
+    descriptor = os.pidfd_open(agent_of(synced))
+    synced.kill()
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    assert poller.poll(20_000)
+    os.close(descriptor)
+    synced.mount()
+
+
+def test_unmounting_with_flush_brings_all_away_first(
+    synced: Mounted, place: Path, remote: Remote
+) -> None:
+    synced.expected += ["sync waits"]
+    (synced.mnt / "a").write_bytes(os.urandom(2 * MIB))
+    place.rename(place.with_name("gone"))
+    refused = run_fusefs("umount", "--flush", "--timeout", "20s", synced.mnt)
+    assert refused.returncode == RemoteMissing.exit_code
+    assert synced.is_mounted
+    place.with_name("gone").rename(place)
+    fusefs("umount", "--flush", synced.mnt)
+    synced.wait_for_end()
+    assert_restorable(synced.store, remote)
+
+
+def test_a_stop_drains_for_as_long_as_it_may(synced: Mounted, place: Path, remote: Remote) -> None:
+    synced.remount("-o", "drain=60s")
+    (synced.mnt / "a").write_bytes(os.urandom(2 * MIB))
+    synced.kill(signal.SIGTERM)
+    assert_restorable(synced.store, remote)
+
+
+def test_a_stop_does_not_wait_for_a_remote_that_is_not_there(
+    synced: Mounted, place: Path, remote: Remote
+) -> None:
+    synced.expected += ["sync waits", "a remote fails"]
+    synced.remount("-o", "drain=1h")
+    (synced.mnt / "a").write_bytes(b"x")
+    place.rename(place.with_name("gone"))
+    synced.kill(signal.SIGTERM)  # waits for the end, and not for an hour
+
+
+def test_a_file_says_where_it_is(synced: Mounted, place: Path) -> None:
+    attribute = "user.fusefs.synced"
+    path = synced.mnt / "a"
+    path.write_bytes(os.urandom(MIB))
+    fusefs("sync", "now", synced.mnt)
+    assert os.getxattr(path, attribute) == b"usb=yes"
+    fusefs("sync", "pause", synced.mnt)
+    path.chmod(0o600)
+    assert os.getxattr(path, attribute) == b"usb=no"
+    fusefs("sync", "resume", synced.mnt)
+    fusefs("sync", "now", synced.mnt)
+    assert os.getxattr(path, attribute) == b"usb=yes"
+    assert attribute not in os.listxattr(path)
+    with pytest.raises(PermissionError):
+        os.setxattr(path, attribute, b"usb=yes")
+    fusefs("remote", "remove", synced.mnt, "usb")
+    with pytest.raises(OSError, match=os.strerror(errno.ENODATA)):
+        os.getxattr(path, attribute)
+
+
+def test_remotes_are_added_listed_and_removed(
+    mounted: Mounted, place: Path, tmp_path: Path
+) -> None:
+    missing = run_fusefs("remote", "add", mounted.mnt, "usb", f"file://{tmp_path}/none")
+    assert missing.returncode == RemoteMissing.exit_code
+    assert json.loads(fusefs("remote", "list", mounted.mnt, "--json")) == []
+    assert agent_of(mounted) == 0
+    fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}", "--cost", "120")
+    listed = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
+    assert [(one["name"], one["cost"]) for one in listed] == [("usb", 120)]
+    for again in (
+        ("usb", f"file://{tmp_path}"),
+        ("other", f"file://{place}"),
+        ("../x", "file:///"),
+    ):
+        assert run_fusefs("remote", "add", mounted.mnt, *again).returncode != 0
+    assert len(json.loads(fusefs("remote", "list", mounted.mnt, "--json"))) == 1
+    (mounted.mnt / "a").write_bytes(b"x")
+    fusefs("sync", "now", mounted.mnt)
+    fusefs("remote", "remove", mounted.mnt, "usb")
+    assert run_fusefs("remote", "show", mounted.mnt, "usb").returncode == NoSuchRemote.exit_code
+    assert (place / "format").exists()
+    taken = run_fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}")
+    assert taken.returncode == RemoteTaken.exit_code
+    assert "--adopt" in taken.stderr
+    fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}", "--adopt")
+    fusefs("sync", "now", mounted.mnt)
+    assert "in step" in fusefs("remote", "list", mounted.mnt)
+    fusefs("fsck", mounted.mnt)
+
+
+def test_the_second_of_two_writers_is_refused_until_the_user_decides(
+    synced: Mounted, place: Path, remote: Remote, tmp_path: Path
+) -> None:
+    (synced.mnt / "a").write_bytes(b"x")
+    fusefs("sync", "now", synced.mnt)
+    synced.umount()
+    copy = tmp_path / "copy"
+    os.system(f"cp -a {synced.store} {copy}")
+    (tmp_path / "mnt2").mkdir()
+    other = Mounted(copy, tmp_path / "mnt2")
+    other.expected += ["sync waits", "taken over"]
+    synced.expected += ["sync waits", "taken over"]
+    try:
+        synced.mount()
+        other.mount()
+        (synced.mnt / "mine").write_bytes(b"1")
+        fusefs("sync", "now", synced.mnt)
+        (other.mnt / "theirs").write_bytes(b"2")
+        refused = run_fusefs("sync", "now", other.mnt)
+        assert refused.returncode == RemoteTaken.exit_code
+        assert "sync adopt" in record(other, "usb")["error"]
+        fusefs("sync", "adopt", other.mnt, "usb")
+        fusefs("sync", "now", other.mnt)
+        (synced.mnt / "more").write_bytes(b"3")
+        assert run_fusefs("sync", "now", synced.mnt).returncode == RemoteTaken.exit_code
+        other.umount()
+        assert_restorable(copy, remote)
+    finally:
+        other.clean_up()
+    assert other.unexpected() == []
+
+
+def test_what_is_bad_in_a_remote_is_found_and_put_right(
+    synced: Mounted, place: Path, remote: Remote
+) -> None:
+    synced.expected += ["sync waits", "taken over"]
+    (synced.mnt / "a").write_bytes(os.urandom(2 * MIB))
+    fusefs("sync", "now", synced.mnt)
+    assert json.loads(fusefs("sync", "verify", synced.mnt, "usb", "--json"))["bad"] == []
+    segments = sorted((place / "segments").iterdir())
+    victim = max(segments, key=lambda path: path.stat().st_size)
+    content = victim.read_bytes()
+    victim.chmod(0o600)
+    victim.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    found = run_fusefs("sync", "verify", synced.mnt, "usb", "--dry-run", "--json")
+    assert found.returncode == DamageFound.exit_code
+    assert [bad["object"] for bad in json.loads(found.stdout)["bad"]] == [f"segments/{victim.name}"]
+    done = json.loads(fusefs("sync", "verify", synced.mnt, "usb", "--json"))
+    assert done["repaired"] == 1
+    assert victim.read_bytes() == content
+    for path in (place / "index").iterdir():
+        path.unlink()
+    fusefs("sync", "verify", synced.mnt, "usb")
+    fusefs("sync", "now", synced.mnt)
+    assert json.loads(fusefs("sync", "verify", synced.mnt, "usb", "--json"))["bad"] == []
+    for path in [*place.glob("*/*"), place / "format"]:
+        path.unlink()
+    (synced.mnt / "b").write_bytes(b"x")
+    assert run_fusefs("sync", "now", synced.mnt).returncode
+    fusefs("sync", "verify", synced.mnt, "usb")
+    fusefs("sync", "now", synced.mnt)
+    synced.umount()
+    assert_restorable(synced.store, remote)
+
+
+def test_what_a_remote_does_not_need_is_deleted_but_what_goes_to_the_trash_remote_first(
+    synced: Mounted, place: Path, remote: Remote, tmp_path: Path
+) -> None:
+    for turn in range(4):
+        (synced.mnt / "a").write_bytes(os.urandom(MIB))
+        (synced.mnt / f"b{turn}").write_bytes(b"x")
+        fusefs("sync", "now", synced.mnt)
+    trash = tmp_path / "trash"
+    trash.mkdir()
+    fusefs("remote", "add", synced.mnt, "bin", f"file://{trash}", "--trash")
+    keep = "--keep", "1", "--min-age", "0s", "--json"
+    planned = json.loads(fusefs("sync", "expire", synced.mnt, "usb", "--dry-run", *keep))
+    assert len(planned["checkpoints"]) == 3
+    trash.rename(tmp_path / "away")
+    before = sorted(path.name for path in place.rglob("*"))
+    assert run_fusefs("sync", "expire", synced.mnt, "usb", *keep).returncode != 0
+    assert sorted(path.name for path in place.rglob("*")) == before
+    (tmp_path / "away").rename(trash)
+    done = json.loads(fusefs("sync", "expire", synced.mnt, "usb", *keep))
+    assert done == planned
+    assert len(list((trash / "dropped" / "usb").rglob("*/*"))) == done["objects"]
+    assert len(layout.sequences(remote)) == 1
+    (synced.mnt / "last").write_bytes(b"x")
+    fusefs("sync", "now", synced.mnt, "usb")
+    synced.umount()
+    assert_restorable(synced.store, remote)
+
+
+def test_status_metrics_and_events_tell_of_the_sync(synced: Mounted) -> None:
+    (synced.mnt / "a").write_bytes(os.urandom(MIB))
+    fusefs("sync", "now", synced.mnt)
+    assert "in step" in fusefs("sync", "status", synced.mnt)
+    numbers = fusefs("status", "--prometheus", synced.mnt)
+    lines = [line for line in numbers.splitlines() if 'remote="usb"' in line]
+    values = {line.split("{")[0]: float(line.split()[-1]) for line in lines}
+    assert values["fusefs_remote_in_step"] == 1
+    assert values["fusefs_remote_behind_bytes"] == 0
+    assert values["fusefs_remote_sent_bytes_total"] >= MIB
+    kinds = [
+        json.loads(line)["kind"] for line in fusefs("events", "--json", synced.mnt).splitlines()
+    ]
+    assert "published" in kinds
