@@ -26,8 +26,8 @@ def record(mounted: Mounted, name: str) -> Record:
 
 def agent_of(mounted: Mounted) -> int:
     """The process id of the agent, 0 if there is none."""
-    children = Path(f"/proc/{mounted.pid}/task/{mounted.pid}/children").read_text().split()
-    for child in map(int, children):
+    threads = Path(f"/proc/{mounted.pid}/task").glob("*/children")  # each has its own
+    for child in (int(pid) for thread in threads for pid in thread.read_text().split()):
         if b"agent" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
             return child
     return 0

@@ -424,10 +424,8 @@ def test_attributes_tell_the_state(fs: InProcess) -> None:
     assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == ()
     fs.crash()
     assert told(fs, b"file") == (b"partial", b"%d" % MIB)
-    assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == (
-        attributes.STATE,
-        attributes.OFFSET,
-    )
+    unfinished = attributes.listed(fs.files.partials, fs.at(b"file").ino)
+    assert unfinished == (attributes.STATE, attributes.OFFSET)
     attributes.set_(fs.files.partials, fs.at(b"file"), attributes.STATE, b"complete")
     assert told(fs, b"file") == (b"complete", None)
     assert attributes.listed(fs.files.partials, fs.at(b"file").ino) == ()
