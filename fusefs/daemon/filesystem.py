@@ -24,7 +24,7 @@ from fusefs.daemon.pace import Pace
 from fusefs.daemon.pins import Pins
 from fusefs.daemon.purging import Purging
 from fusefs.daemon.scrubbing import Scrubbing
-from fusefs.daemon.staging import Local
+from fusefs.daemon.staging import Staging
 from fusefs.daemon.sweeping import Sweeping
 from fusefs.daemon.syncing import Syncing
 from fusefs.errors import (
@@ -117,7 +117,7 @@ class Filesystem:
         self.files.synced = Synced(
             store, self.syncing.registry, self.syncing.copies, self.files.extents
         ).describe
-        self.move_desk = MoveDesk(store, Local())
+        self.move_desk = MoveDesk(store, Staging(store, self.tree, self.pins, self.fetching))
         self.move_desk.wake = lambda: self.wake_agent()
         self.transfers = Transfers(
             store, self.move_desk, options.transfers, self.events, lambda: uuid4().bytes

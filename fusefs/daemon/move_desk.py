@@ -72,7 +72,7 @@ class DoneArguments(msgspec.Struct, forbid_unknown_fields=True):
 class Staging(Protocol):
     """Who knows what of the store is here, and can bring the rest."""
 
-    def is_staged(self, paths: Sequence[bytes]) -> bool:
+    async def is_staged(self, paths: Sequence[bytes]) -> bool:
         """Whether all of the files at these paths, from the root, can be read without a remote."""
 
     async def stage(self, paths: Sequence[bytes]) -> None:
@@ -124,7 +124,9 @@ class MoveDesk:
         return msgspec.structs.replace(answer, files=tuple(given.files))
 
     async def is_staged(self, source: Endpoint, paths: Sequence[bytes]) -> bool:
-        return source.kind is not Kind.STORE or self._staging.is_staged(_inside(source, paths))
+        if source.kind is not Kind.STORE:
+            return True
+        return await self._staging.is_staged(_inside(source, paths))
 
     async def stage(self, source: Endpoint, paths: Sequence[bytes]) -> None:
         if source.kind is Kind.STORE:

@@ -230,7 +230,7 @@ class Staging:
         self.done = trio.Event()
         self.asked: list[bytes] = []
 
-    def is_staged(self, paths: Sequence[bytes]) -> bool:
+    async def is_staged(self, paths: Sequence[bytes]) -> bool:
         return self.done.is_set()
 
     async def stage(self, paths: Sequence[bytes]) -> None:
