@@ -10,6 +10,7 @@ and starts it again when it dies; whatever it did not report is asked for again.
     link      questions to the daemon
     persist   tasks that go on whatever happens
     places    remotes, connected as their rows say
+    fetching  what readers wait for comes from remotes; copies are proved
     syncing   what the store has goes to its remotes
     moving    files of transfers: orders, and what came of them
     surveying what lies at both ends before one is recorded

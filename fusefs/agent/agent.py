@@ -10,12 +10,16 @@ from pathlib import Path
 import structlog
 import trio
 
-from fusefs.agent import moving, syncing
+from fusefs.agent import fetching, moving, syncing
 from fusefs.agent.link import Link
 from fusefs.agent.places import Places
 
 #: What it does, each as a task for itself.
-TASKS: tuple[Callable[[Link, Places], Awaitable[None]], ...] = (syncing.run, moving.run)
+TASKS: tuple[Callable[[Link, Places], Awaitable[None]], ...] = (
+    fetching.run,
+    syncing.run,
+    moving.run,
+)
 
 _NICE = 10
 #: ioprio_set(2) by machine, as Python has none: best effort, the lowest level.

@@ -6,7 +6,6 @@ The daemon orders (daemon.fetch_desk); each order is done in a thread of its own
 import os
 import secrets
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +13,88 @@ import structlog
 import trio
 from blake3 import blake3
 
-from fusefs.errors import DaemonFailed, FusefsError, ObjectDamaged
+from fusefs.agent.link import Link
+from fusefs.agent.persist import persist
+from fusefs.agent.places import Places
+from fusefs.errors import DaemonFailed, FusefsError, ObjectDamaged, RemoteUnreachable
 from fusefs.remotes.api import Remote
 from fusefs.store.presence import Cache
 
 Record = dict[str, Any]
-#: Puts a verb with its arguments to the daemon. Blocks; called by several threads at once.
-Ask = Callable[..., Any]
 
 #: Orders that are done at one time: pieces of 1 MiB, or proofs.
 AT_ONCE = 8
-#: After an error of the daemon's.
-_RETRY_S = 1.0
+#: How long the daemon may let us wait for an order.
+_POLL_S = 30.0
 
 log = structlog.get_logger(__name__)
 
 
+async def run(link: Link, places: Places) -> None:
+    """Do orders as they come."""
+    session = secrets.token_hex(8)
+    slots = trio.Semaphore(AT_ONCE)
+    async with trio.open_nursery() as nursery:
+
+        async def take() -> None:
+            async with slots:
+                limit = slots.value + 1
+            answer = await link.ask("fetch_orders", session=session, limit=limit, wait_s=_POLL_S)
+            for order in answer["orders"]:
+                await slots.acquire()
+                nursery.start_soon(_serve, link, places, order, slots)
+
+        await persist(take, "fetching")
+
+
+async def _serve(link: Link, places: Places, order: Record, slots: trio.Semaphore) -> None:
+    """One order. A task boundary: what is not reported is ordered again."""
+    try:
+        remotes = {name: await _connected(places, name) for name in _names(order)}
+        doer = Fetcher(link.store, lambda name: _of(remotes, name))
+        done = await places.call(doer.do, order)
+        for name in doer.unreachable:
+            places.forget(name)
+        await link.ask("fetch_done", **done)
+    except DaemonFailed as error:
+        log.debug("the daemon cannot be told", error=str(error))
+    except FusefsError as error:
+        log.warning("an order could not be reported", error=str(error))
+    except Exception:
+        log.exception("an order failed")
+    finally:
+        slots.release()
+
+
+def _names(order: Record) -> set[str]:
+    return {copy["remote"] for copy in order["copies"]}
+
+
+async def _connected(places: Places, name: str) -> Remote | FusefsError:
+    """A remote, or why it cannot be had."""
+    try:
+        return (await places.get(name)).remote
+    except DaemonFailed:
+        raise
+    except FusefsError as error:
+        return error
+
+
+def _of(remotes: dict[str, Remote | FusefsError], name: str) -> Remote:
+    found = remotes[name]
+    if isinstance(found, FusefsError):
+        raise found
+    return found
+
+
 class Fetcher:
-    """Does the orders of the daemon of `store`. `remote_of`: an open remote by its name."""
+    """Does orders for `store`. `remote_of`: a remote by its name; may raise. `unreachable`: the
+    remotes that did not answer."""
 
-    def __init__(self, store: Path, ask: Ask, remote_of: Callable[[str], Remote]) -> None:
+    def __init__(self, store: Path, remote_of: Callable[[str], Remote]) -> None:
         self._cache = Cache(store)
-        self._ask = ask
         self._remote_of = remote_of
-        self._session = secrets.token_hex(8)
-        self._slots = trio.Semaphore(AT_ONCE)
-
-    async def run(self) -> None:
-        """Take orders until cancelled, or until the daemon is gone. Raises DaemonFailed."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                async with self._slots:
-                    limit = self._slots.value + 1
-                ask = partial(self._ask, "fetch_orders", session=self._session, limit=limit)
-                answer = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-                for order in answer["orders"]:
-                    await self._slots.acquire()
-                    nursery.start_soon(self._do, order)
-
-    async def _do(self, order: Record) -> None:
-        try:
-            await trio.to_thread.run_sync(self._do_and_report, order)
-        except DaemonFailed:
-            raise
-        except FusefsError as error:
-            log.warning("an order could not be reported", error=str(error))
-        finally:
-            self._slots.release()
-
-    def _do_and_report(self, order: Record) -> None:
-        self._ask("fetch_done", **self.do(order))
+        self.unreachable: set[str] = set()
 
     def do(self, order: Record) -> Record:
         """Do an order; returns the arguments of the report."""
@@ -85,11 +116,16 @@ class Fetcher:
             try:
                 content = self._read(copy, order["offset"], order["size"])
             except FusefsError as error:
+                self._note(copy["remote"], error)
                 reasons.append(f"remote {copy['remote']}: {error}")
                 continue
             self._lay(order["segment"], order["offset"], content)
             return {"remote": copy["remote"]}
         return {"error": "; ".join(reasons)}
+
+    def _note(self, name: str, error: FusefsError) -> None:
+        if isinstance(error, RemoteUnreachable):
+            self.unreachable.add(name)
 
     def _read(self, copy: Record, offset: int, size: int) -> bytes:
         content = self._remote_of(copy["remote"]).get(copy["name"], offset, size)
@@ -123,6 +159,7 @@ class Fetcher:
                 remote = self._remote_of(name)
                 sizes = remote.sizes([copy["name"] for copy in copies])
             except FusefsError as error:
+                self._note(name, error)
                 proofs += [_proof(copy, str(error)) for copy in copies]
                 continue
             for copy in copies:

@@ -11,9 +11,13 @@ import typer
 from fusefs import __version__
 from fusefs.cli import (
     agent,
+    clone,
+    copies,
     cp,
     df,
     events,
+    evict,
+    fetch,
     fsck,
     gc,
     info,
@@ -21,6 +25,7 @@ from fusefs.cli import (
     mount,
     output,
     partial,
+    pin,
     rebuild,
     remote,
     scrub,
@@ -30,6 +35,7 @@ from fusefs.cli import (
     trash,
     umount,
     version,
+    whereis,
 )
 from fusefs.errors import FusefsError, UsageError
 
@@ -59,6 +65,13 @@ app.command("fsck")(fsck.fsck)
 app.command("rebuild")(rebuild.rebuild)
 app.command("gc")(gc.gc)
 app.command("scrub")(scrub.scrub)
+app.command("clone")(clone.clone)
+app.command("evict")(evict.evict)
+app.command("fetch")(fetch.fetch)
+app.command("pin")(pin.pin)
+app.command("unpin")(pin.unpin)
+app.command("whereis")(whereis.whereis)
+app.command("copies")(copies.copies)
 app.add_typer(trash.app, name="trash")
 app.add_typer(partial.app, name="partial")
 app.add_typer(transfer.app, name="transfer")

@@ -66,6 +66,11 @@ class Places:
                 self._mounted[target.store] = found
                 return found
 
+    def served(self, store: Path) -> None:
+        """Have a daemon serve a store, and with it an agent, until our end: the one that does, or
+        one of our own. Raises what mounting a store raises."""
+        self._mountpoint(os.fspath(store))
+
     @staticmethod
     def is_inside(path: bytes) -> bool:
         """Whether a path lies in a fusefs."""

@@ -36,9 +36,9 @@ from fusefs.sync import evict
 from fusefs.sync.evict import Asked, Plan, Verdict
 
 #: For the agent to look at the copies of one call: they may have to be read.
-PROOF_TIMEOUT_S = 600.0
-#: Segments of one call: after each a copy of the index is written.
-STEP_SEGMENTS = 64
+PROOF_TIMEOUT_S = 240.0
+#: Segments whose copies are proved in one go.
+STEP_SEGMENTS = 16
 #: Between two looks at whether there is more than the limit.
 _LOOK_EVERY_S = 5.0
 #: After an eviction that freed too little.
@@ -185,7 +185,8 @@ class Evicting:
             self._forget_garbage(number)
         await trio.to_thread.run_sync(store.sync)
         store.checkpoint()
-        await trio.to_thread.run_sync(store.write_snapshot)
+        if store.snapshot_segment <= max(segments):
+            await trio.to_thread.run_sync(store.write_snapshot)
         failpoints.hit("evict.proved")
         with no_readers(store.path) as is_alone:
             if not is_alone:

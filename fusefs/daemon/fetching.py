@@ -58,7 +58,7 @@ class FetchCounts:
 class Fetching:
     """Brings content for one open store; satisfies `files.elsewhere.Elsewhere`.
 
-    `timeout_s`: how long a reader waits.
+    `timeout_s`: how long a reader waits for a piece.
     """
 
     def __init__(self, store: Store, orders: Orders, *, timeout_s: float, read_only: bool) -> None:
@@ -107,9 +107,8 @@ class Fetching:
             orders = [self._order_again(wanted, piece, copies, end) for piece in pieces]
         if not is_again:
             self._order_ahead(wanted.segment, pieces.stop, copies)
-        deadline = trio.current_time() + self.timeout_s
         for key, order in orders:
-            if not await order.wait(deadline - trio.current_time()):
+            if not await order.wait(self.timeout_s):
                 if not order.waiting:
                     self._open.pop(key, None)
                     self._orders.withdraw(order, "nobody waits for it")

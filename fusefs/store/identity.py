@@ -25,6 +25,8 @@ from fusefs.errors import (
 
 NAME = "fusefs.json"
 LOCK = "lock"
+#: What a clone has fetched, until it is a store.
+CLONE = "clone"
 #: Format of the whole store: a change that an older fusefs would misread raises it. A store of an
 #: earlier one is read as it is, and becomes one of this with the first open for writing.
 #: 2: the leaves of a block (model.block) are XXH3-64 of 16 KiB; they were BLAKE3 of 64 KiB.
@@ -100,6 +102,11 @@ def read(path: Path) -> StoreIdentity:
     try:
         text = (path / NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (path / CLONE).is_dir():
+            raise NotAStore(
+                f"{path} is a clone that was not finished: say 'fusefs clone URL {path}' again,"
+                " which goes on with it"
+            ) from error
         raise NotAStore(
             f"{path} is not a fusefs store: make one with 'fusefs init {path}'"
         ) from error

@@ -347,7 +347,7 @@ def apply(wanted: Plan, *, accept_loss: bool = False, progress: Progress | None 
         done = _make(wanted, made, progress)
         failpoints.hit("rebuild.made")
         probe(made)
-        _verify(made)
+        verify(made)
         durable.sync_file(made / "data.mdb")
         durable.sync_directory(made)
         old = _put_in_place(wanted.store)
@@ -381,28 +381,44 @@ def _put_in_place(store: Path) -> Path | None:
     return old if old.exists() else None
 
 
-def _make(wanted: Plan, path: Path, progress: Progress | None) -> "_Census":
+def _make(wanted: Plan, path: Path, progress: Progress | None) -> "Census":
     index = Index(path)
     try:
         counters = _replay(wanted, index, progress)
-        census = _Census(index, wanted.store / "segments", wanted.damages)
-        _write(index, [census.corrections])
-        stale: dict[str, bytes | None] = {
-            key[len(keys.META) :].decode(): None for key, _ in index.scan(BOOKS)
-        }
-        counters.ino = max(counters.ino, census.highest.ino)
-        counters.block = max(counters.block, census.highest.block)
-        counters.cookie = max(counters.cookie, census.highest.cookie)
-        books = stale | {
-            "position": msgspec.msgpack.encode(wanted.end),
-            "counters": msgspec.msgpack.encode(counters),
-            "totals": msgspec.msgpack.encode(census.totals),
-            **census.usage.books(),
-        }
-        _retrying(index, lambda: index.commit(books))
-        return census
+        segments = wanted.store / "segments"
+        return derive(index, segments, wanted.end, counters, wanted.damages)
     finally:
         index.close()
+
+
+def derive(
+    index: Index,
+    segments: Path,
+    position: Position,
+    counters: Counters,
+    damages: tuple[Damage, ...] = (),
+) -> "Census":
+    """Write the books of an index from its rows, and set references right.
+
+    `position`: of the log, up to which the rows know it. `counters`: the highest numbers given out,
+    as far as that is known.
+    """
+    census = Census(index, segments, damages)
+    write(index, [census.corrections])
+    stale: dict[str, bytes | None] = {
+        key[len(keys.META) :].decode(): None for key, _ in index.scan(BOOKS)
+    }
+    counters.ino = max(counters.ino, census.highest.ino)
+    counters.block = max(counters.block, census.highest.block)
+    counters.cookie = max(counters.cookie, census.highest.cookie)
+    books = stale | {
+        "position": msgspec.msgpack.encode(position),
+        "counters": msgspec.msgpack.encode(counters),
+        "totals": msgspec.msgpack.encode(census.totals),
+        **census.usage.books(),
+    }
+    _retrying(index, lambda: index.commit(books))
+    return census
 
 
 def _replay(wanted: Plan, index: Index, progress: Progress | None) -> Counters:
@@ -421,11 +437,11 @@ def _replay(wanted: Plan, index: Index, progress: Progress | None) -> Counters:
         size += sum(len(key) + len(row or b"") for key, row in rows.items())
         failpoints.hit("rebuild.batch")
         if len(pending) >= _COMMIT_BATCHES or size >= _COMMIT_BYTES:
-            _write(index, pending)
+            write(index, pending)
             pending, size = [], 0
             if progress:
                 progress(done, wanted.batches)
-    _write(index, pending)
+    write(index, pending)
     return counters
 
 
@@ -443,7 +459,7 @@ def _batches(wanted: Plan) -> Iterator[_Rows]:
                 yield dict(format.unpack_batch(found.body))
 
 
-def _write(index: Index, several: list[_Rows]) -> None:
+def write(index: Index, several: list[_Rows]) -> None:
     """Put rows, in one transaction of their own."""
 
     def put() -> None:
@@ -462,11 +478,12 @@ def _retrying(index: Index, act: Callable[[], None]) -> None:
             index.restart(grow=True)
 
 
-class _Census:
+class Census:
     """What is derived from the rows of an index, and which blocks of it cannot be read.
 
     `damages`: what is known to be bad in the segments. `corrections`:
-    rows of blocks with the references that they have; `totals` and `usage` go by these.
+    rows of blocks with the references that they have, None for what is of no use and not here;
+    `totals` and `usage` go by these.
     """
 
     def __init__(self, index: Index, directory: Path, damages: tuple[Damage, ...] = ()) -> None:
@@ -501,6 +518,9 @@ class _Census:
             block = Block.unpack(row)
         except struct.error:
             return  # fsck tells it
+        if not references and block.segment not in self._lengths:
+            self.corrections[key] = None  # garbage that is nowhere
+            return
         if block.refs != references:
             block = block.with_refs(references)
             self.corrections[key] = row = block.pack()
@@ -538,11 +558,11 @@ def _references(index: Index) -> Counts:
     return references
 
 
-def _verify(path: Path) -> None:
+def verify(path: Path) -> None:
     """Read the new index back and compare its books with its rows. Raises StoreDamaged."""
     index = Index(path, read_only=True)
     try:
-        census = _Census(index, path.parent / "segments")
+        census = Census(index, path.parent / "segments")
         wrong = ["references"] if census.corrections else []
         counters = _decoded(index, "counters", Counters)
         if census.highest.ino > counters.ino or census.highest.block > counters.block:

@@ -102,6 +102,8 @@ class Store:
         self._batches_since = self.replay.batches
         self._bytes_since = 0
         self.synced_bytes = 0
+        #: What is older is known to STORE/snapshot, as far as this process has written that.
+        self.snapshot_segment = 0
         self._checkpoints = self._batches = self._syncs = 0
         #: How much users did since the store was opened; the store's books about itself are not.
         self.acts = 0
@@ -392,12 +394,14 @@ class Store:
         Raises DiskFull or StoreError.
         """
         path = self.path / snapshot.NAME
+        segment = self._checkpoint.segment
         self._index.copy(path.with_name(path.name + ".new"))
         try:
             os.replace(path.with_name(path.name + ".new"), path)
             durable.sync_directory(self.path)
         except OSError as error:
             raise of_disk(error, path) from error
+        self.snapshot_segment = segment
         failpoints.hit("collect.snapshot")
 
     def forget_old_index(self) -> None:

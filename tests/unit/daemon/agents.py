@@ -45,7 +45,7 @@ class Agent:
     def __init__(self, fs: InProcess, **remotes: Counted) -> None:
         self.fs = fs
         self.remotes = remotes
-        self.fetcher = Fetcher(fs.path, lambda *_, **__: None, lambda name: remotes[name])  # type: ignore[arg-type,return-value]
+        self.fetcher = Fetcher(fs.path, lambda name: remotes[name])  # type: ignore[arg-type,return-value]
         self.sessions = 0
         self.orders: list[dict[str, Any]] = []
 
