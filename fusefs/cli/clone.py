@@ -9,7 +9,7 @@ import typer
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
 from fusefs.cli.progress import bar
-from fusefs.cli.remote.trial import Secrets
+from fusefs.cli.remote.where import Secrets
 
 if TYPE_CHECKING:
     from fusefs.model.remote import Remote as Row
