@@ -18,6 +18,7 @@ from fusefs.agent.persist import FIRST_REST_S, LAST_REST_S, persist
 from fusefs.agent.places import Place, Places
 from fusefs.daemon.wire import describe_error
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchRemote
+from fusefs.model.remote import Remote as Row
 from fusefs.sync import expire
 from fusefs.sync.layout import Checkpoint, Segment
 from fusefs.sync.publish import Cut, Elsewhere, Publisher, Table, Wanted
@@ -95,19 +96,25 @@ class _Task:
 
     async def _obey(self, order: dict[str, Any]) -> None:
         place = await self._places.get(self.name)
-        if place is not self._place or self._publisher is None:
+        if place is not self._place or not self._is_current(place.row):
             source = _Source(self._link, self._places, place, self._number)
             publisher = Publisher(
                 place.remote, self._link.store, place.row.number, place.row.writer, source
             )
             await self._call(publisher.begin, place.row.sequence)
             self._place, self._publisher = place, publisher
+        assert self._publisher is not None
         if order["do"] == "send":
             await self._call(self._publisher.send, _wanted(order["segments"]))
         elif order["do"] == "publish":
             await self._call(self._publisher.publish)
         else:
             await self._expire(place, order["trash"])
+
+    def _is_current(self, row: Row) -> bool:
+        """Whether the publisher goes on where the row says; a user may have taken a remote over."""
+        known = self._publisher
+        return known is not None and (known.writer, known.sequence) == (row.writer, row.sequence)
 
     async def _expire(self, place: Place, trash: list[str]) -> None:
         """Delete what the remote does not need any more; nobody else sends to it meanwhile."""

@@ -199,8 +199,9 @@ class SyncDesk:
         """Go on in a remote behind what another has published. Raises NoSuchRemote."""
         self._filesystem.check_writable()
         row = self._registry.change(
-            arguments.name, sequence=arguments.sequence, writer=arguments.writer
-        )
+            arguments.name, sequence=arguments.sequence, writer=arguments.writer,
+            published_segment=0,
+        )  # fmt: skip
         self._syncing.adopted(arguments.name, row)
         return self._syncing.record(arguments.name, row)
 

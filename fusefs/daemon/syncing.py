@@ -379,7 +379,11 @@ class Syncing:
         lacking = [] if row.is_trash else self.copies.lacking(row.number)
         sizes = self._store.segments
         now = trio.current_time() if _is_in_loop() else 0.0
-        is_behind = not row.is_trash and (bool(lacking) or self._has_acts(row, state))
+        has_acts = not row.is_trash and self._has_acts(row, state)
+        is_behind = bool(lacking) or has_acts
+        newest = self._store.newest_segment
+        is_open = has_acts and newest > self._store.sealed_segment
+        unsealed = sizes.get(newest, 0) if is_open else 0
         age_s = max(0.0, (self._store.clock.time_ns() - row.published_ns) / 1e9)
         return {
             "name": name,
@@ -390,7 +394,7 @@ class Syncing:
             "is_paused": row.is_paused,
             "is_in_step": not is_behind,
             "behind_segments": len(lacking),
-            "behind_bytes": sum(sizes.get(one, 0) for one in lacking),
+            "behind_bytes": sum(sizes.get(one, 0) for one in lacking) + unsealed,
             "behind_s": round(age_s, 1) if is_behind and row.sequence else None,
             "sequence": row.sequence,
             "published_segment": row.published_segment,

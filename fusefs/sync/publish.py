@@ -145,7 +145,7 @@ class Chain:
 class Publisher:
     """Brings the store at `path` into `remote`, which its row knows by `number` and `writer`.
 
-    Its methods block. After any error but those of `publish` itself make a new one.
+    Its methods block. After any error make a new one. `sequence`: of what it published last.
     """
 
     def __init__(
@@ -154,10 +154,10 @@ class Publisher:
         self._remote = remote
         self._path = path
         self._intent_path = path / "sync" / f"{number:x}"
-        self._writer = writer
+        self.writer = writer
         self._source = source
         self._uuid = identity.read(path).uuid
-        self._sequence = 0
+        self.sequence = 0
         self._chain: Chain | None = None
         self._there: set[bytes] = set()  # tables that are known to be in the remote
         self._is_sure = False  # that what is not known to be there is not
@@ -176,11 +176,8 @@ class Publisher:
         if newest > sequence:
             sequence = self._recover(newest, sequence, intent)
         elif newest < sequence:
-            raise ObjectDamaged(
-                f"{self._remote.place} has lost what was published there: 'fusefs sync verify'"
-                " finds out what is missing, and has it sent again"
-            )
-        self._sequence = sequence
+            raise self._lost()
+        self.sequence = sequence
         if sequence:
             self._take_up(sequence, intent)
 
@@ -196,6 +193,12 @@ class Publisher:
             raise self._taken(newest, content)
         self._source.recovered(layout.unpack_checkpoint(content, layout.checkpoint_object(newest)))
         return newest
+
+    def _lost(self) -> ObjectDamaged:
+        return ObjectDamaged(
+            f"{self._remote.place} has lost what was published there: 'fusefs sync verify' finds"
+            " out what is missing, and has it sent again"
+        )
 
     def _taken(self, sequence: int, content: bytes) -> RemoteTaken:
         try:
@@ -219,7 +222,7 @@ class Publisher:
                 checkpoint = layout.read_checkpoint(self._remote, sequence)
         except ObjectDamaged:
             return  # with a base of its own the next one does not need it
-        if checkpoint.writer == self._writer and checkpoint.uuid == self._uuid:
+        if checkpoint.writer == self.writer and checkpoint.uuid == self._uuid:
             self._chain = Chain(
                 checkpoint.base, checkpoint.base_bytes, list(checkpoint.deltas), checkpoint.end
             )
@@ -382,8 +385,8 @@ class Publisher:
         content = layout.pack_checkpoint(
             Checkpoint(
                 uuid=self._uuid,
-                writer=self._writer,
-                sequence=self._sequence + 1,
+                writer=self.writer,
+                sequence=self.sequence + 1,
                 created_ns=cut.time_ns,
                 identity=(self._path / identity.NAME).read_bytes(),
                 counters=cut.counters,
@@ -396,24 +399,33 @@ class Publisher:
                 segments_bytes=sum(sizes),
             )
         )
-        name = layout.checkpoint_object(self._sequence + 1)
-        intent = self._write_intent(self._sequence + 1, content)
+        self._require_ours(chain)
+        name = layout.checkpoint_object(self.sequence + 1)
+        intent = self._write_intent(self.sequence + 1, content)
         failpoints.hit("sync.intent")
         if not self._put(name, content):
             found = self._remote.get(name)
             if blake3(found).digest() not in intent.digests:
-                raise self._taken(self._sequence + 1, found)
+                raise self._taken(self.sequence + 1, found)
             if found != content:
                 # An earlier one of ours, which came late. The next number is free for this.
                 self._source.recovered(layout.unpack_checkpoint(found, name))
-                self._sequence += 1
+                self.sequence += 1
                 self._put_checkpoint(chain, cut, tables, segments)
                 return
         failpoints.hit("sync.put")
-        self._sequence += 1
+        self.sequence += 1
         self._there = {piece.digest for piece in tables}
-        self._source.published(self._sequence, cut)
+        self._source.published(self.sequence, cut)
         failpoints.hit("sync.published")
+
+    def _require_ours(self, chain: Chain) -> None:
+        """Notice a remote that was emptied since we began. Raises ObjectDamaged."""
+        names = [chain.base.name]
+        if self.sequence:
+            names.append(layout.checkpoint_object(self.sequence))
+        if len(self._remote.sizes(names)) < len(names):
+            raise self._lost()
 
     # -- what both need
 

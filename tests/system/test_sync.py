@@ -370,7 +370,4 @@ def test_status_metrics_and_events_tell_of_the_sync(synced: Mounted) -> None:
     assert values["fusefs_remote_in_step"] == 1
     assert values["fusefs_remote_behind_bytes"] == 0
     assert values["fusefs_remote_sent_bytes_total"] >= MIB
-    kinds = [
-        json.loads(line)["kind"] for line in fusefs("events", "--json", synced.mnt).splitlines()
-    ]
-    assert "published" in kinds
+    assert '"published"' in fusefs("events", synced.mnt)

@@ -383,3 +383,18 @@ def test_rows_of_copies_go_when_nothing_needs_them(store: Store, remote: MemoryR
     publisher.publish()
     assert store.get(keys.copy(old, desk.row.number)) is None
     assert restored(remote)[1] == rows_of(store)
+
+
+def test_a_remote_that_is_emptied_meanwhile_gets_no_checkpoint_without_a_base(
+    store: Store, remote: MemoryRemote
+) -> None:
+    desk = Desk(store)
+    acts.add(store, b"one")
+    publisher = desk.publisher(remote)
+    publisher.publish()
+    for name in names(remote):
+        remote.delete(name)
+    acts.add(store, b"two")
+    with pytest.raises(ObjectDamaged, match="sync verify"):
+        publisher.publish()
+    assert layout.sequences(remote) == []
