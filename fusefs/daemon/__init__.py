@@ -23,11 +23,14 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     users           which files need a block
     orders          what the agent is to do for us
     fetching        content that is in remotes only, for readers; healing of bad blocks
+    syncing         when what goes to which remote
+    agent_process   the process that does what waits on a network, kept alive
     collecting      when space is given back, and at what pace
     verbs           what can be asked by name
     trash_desk      ... of the trash
     scrub_desk      ... of the scrub
     upload_desk     ... of uploads
+    sync_desk       ... of remotes and the sync
     fetch_desk      ... of what is in remotes only
     metrics         the numbers of a status in the format of Prometheus
     metrics_server  ... for who asks over HTTP

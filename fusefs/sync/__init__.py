@@ -2,12 +2,19 @@
 
 ::
 
-    layout      the objects of a remote, byte by byte: segments, index, checkpoints
-    publish     a cut of the log becomes a checkpoint, which others can restore
-    restore     a checkpoint becomes a store
-    expire      what of a remote nothing needs any more: plan, then apply
-    copies      rows that say which segment is in which remote
-    evict       which local segments may be dropped, and the proof of their copies
+    layout       the objects of a remote, byte by byte: segments, index, checkpoints
+    registry     the rows of remotes
+    copies       rows that say which segment is in which remote
+    places       from a row to a remote that can be asked
+    reading      rows and batches of a store that somebody writes to
+    publish      a cut of the log becomes a checkpoint, which others can restore
+    unpublished  whether anything was done since
+    synced       of one file, which remotes have it
+    verify       whether all that a checkpoint needs is there, and what is bad put right
+    expire       what of a remote nothing needs any more: plan, then apply
+    margins      how long that is kept all the same: every number with its reason
+    restore      a checkpoint becomes a store
+    evict        which local segments may be dropped, and the proof of their copies
 
 A remote holds segments as they were sealed, the index (a copy of it, and the batches since), and
 checkpoints, which name the others. Everything is named by its content and written once; the
