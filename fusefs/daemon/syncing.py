@@ -274,8 +274,9 @@ class Syncing:
         self._events.publish(
             "published", remote=name, sequence=sequence, segment=cut.end[0]
         )  # fmt: skip
-        for _ in self.copies.forget_dead():
-            pass
+        if len(self.copies.held(row.number)) > len(cut.needed):
+            for _ in self.copies.forget_dead():
+                pass
 
     def recovered(self, name: str, row: Remote, sequence: int, segment: int, time_ns: int) -> None:
         """A checkpoint that an agent had put before it died is there. Raises as `published`."""

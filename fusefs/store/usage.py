@@ -34,7 +34,8 @@ class Usage:
     """Needed bytes of the blocks with references, by segment; `total_bytes`, of all;
     `absent_bytes`, of those in segments that are only in remotes.
 
-    `changes` grows with every block that is taken into use or out of it.
+    `changes` grows with every block that is taken into use or out of it, `version` with every
+    segment that is.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Usage:
         self._changed: set[int] = set()  # since the last checkpoint
         self._absent: set[int] = set()
         self.total_bytes = self.absent_bytes = 0
-        self.changes = 0
+        self.changes = self.version = 0
 
     def load(self, books: Iterable[tuple[bytes, bytes]]) -> None:
         """Take the books as of the last checkpoint, rows of the index at `BOOKS`.
@@ -62,7 +63,7 @@ class Usage:
             with suppress(struct.error):
                 new.account(None, row)
         new._changed.update(new._live)
-        new.changes = self.changes + 1
+        new.changes, new.version = self.changes + 1, self.version + 1
         return new
 
     def is_same_as(self, other: "Usage") -> bool:
@@ -77,7 +78,10 @@ class Usage:
                 block = summed(row)
                 if block.refs:
                     needed = sign * needed_bytes(row, block)
-                    self._live[block.segment] = self._live.get(block.segment, 0) + needed
+                    before = self._live.get(block.segment, 0)
+                    self._live[block.segment] = before + needed
+                    if not before or not before + needed:
+                        self.version += 1
                     self._changed.add(block.segment)
                     self.total_bytes += needed
                     if block.segment in self._absent:

@@ -50,7 +50,7 @@ class Copies:
 
     def lacking(self, number: int) -> list[int]:
         """The segments of use that a remote has not, oldest first; not to be changed."""
-        now = self.version, self._store.sealed_segment, self._store.usage.changes
+        now = self.version, self._store.sealed_segment, self._store.usage.version
         before, lacking = self._lacking.get(number, (None, []))
         if before != now:
             held = self.held(number)

@@ -55,8 +55,8 @@ MAX_DELTAS = 200
 MIN_DELTAS_BYTES = 1 << 20
 #: How often a cut is made again because a segment went meanwhile, before others have their turn.
 CUTS = 5
-#: Pieces of a base that wait in memory for the question which of them are there.
-_ASKED_PIECES = 32
+#: Pieces of a base that wait in memory for the question which of them are there, and their bytes.
+_ASKED_PIECES, _ASKED_BYTES = 32, 16 << 20
 
 
 class Elsewhere(NamedTuple):
@@ -322,15 +322,16 @@ class Publisher:
         position = index_position(self._path)
         pieces: list[Piece] = []
         waiting: dict[str, bytes] = {}
-        rows = 0
+        rows = held = 0
         for content, count in layout.base_objects(index_rows(self._path)):
             piece = layout.piece_of(content)
             pieces.append(piece)
             rows += count
             waiting[piece.name] = content
-            if len(waiting) >= _ASKED_PIECES:
+            held += piece.size
+            if len(waiting) >= _ASKED_PIECES or held >= _ASKED_BYTES:
                 self._put_missing(waiting)
-                waiting = {}
+                waiting, held = {}, 0
         self._put_missing(waiting)
         size = sum(piece.size for piece in pieces)
         content = layout.pack_base(Base(position, rows, size, tuple(pieces)))
