@@ -36,7 +36,7 @@ from fusefs.transfers.orders import (
 #: How long the daemon may keep a question for orders.
 POLL_S = 20.0
 #: Between two reports of progress.
-REPORT_EVERY_S = 0.2
+REPORT_EVERY_S = 0.1
 #: Between two questions that failed.
 REST_S = 0.5
 #: Calls that may block at one time.

@@ -17,8 +17,7 @@ class TransferOptions:
     `payload_bytes`, `files`: of one transfer. `at_once`: transfers under way; `waiting`: more of
     them that wait. `moves_per_endpoint`: files under way at one end. `delete_after_s`: how long the
     status of one that has ended can be asked for. `stall_s`: without a byte for so long a move is
-    given up and begun again. `retries`: of a file, beside those while bytes move. `buffer`:
-    messages that wait for one subscriber.
+    given up and begun again. `retries`: of a file, beside those while bytes move.
     """
 
     payload_bytes: int = 1 << 40
@@ -29,7 +28,6 @@ class TransferOptions:
     delete_after_s: float = 7 * 86400.0
     stall_s: float = 60.0
     retries: int = 5
-    buffer: int = 10_000
 
 
 def parse(option: str, name: str, value: str) -> dict[str, Any]:
@@ -87,5 +85,4 @@ _READERS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "delete_after": ("delete_after_s", _duration(1), "7d"),
     "stall": ("stall_s", _duration(1), "60s"),
     "retries": ("retries", _number(0, 100), "5"),
-    "buffer": ("buffer", _number(1, 1_000_000), "10000"),
 }

@@ -147,15 +147,23 @@ class Client:
         self._ask("stop")
 
     def events(
-        self, after: int | None = None, follow: bool = False, kinds: Collection[str] = ()
+        self,
+        after: int | None = None,
+        follow: bool = False,
+        kinds: Collection[str] = (),
+        buffer: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """What happened, see `Events.subscribe`; with `follow` goes on until the mount has ended.
+        `buffer`: how many may wait in the daemon before the oldest is lost, by default many.
 
         Raises DaemonFailed when the daemon dies. Of a connection that follows nothing else can be
         asked any more.
         """
         timeout_s = None if follow else _ANSWER_TIMEOUT_S
-        record = self._ask("events", timeout_s, after=after, follow=follow, kinds=list(kinds))
+        wanted = {"after": after, "follow": follow, "kinds": list(kinds)}
+        if buffer is not None:
+            wanted["buffer"] = buffer
+        record = self._ask("events", timeout_s, **wanted)
         while record is not None:
             yield record
             record = self._reply()

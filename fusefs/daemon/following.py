@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import trio
 
-from fusefs.base.events import Events, Subscription
+from fusefs.base.events import QUEUE_LIMIT, Events, Subscription
 from fusefs.daemon.wire import encode, encode_error
 from fusefs.errors import FusefsError
 
@@ -27,11 +27,13 @@ GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlo
 
 
 class EventsArguments(msgspec.Struct, forbid_unknown_fields=True):
-    """Of ``events``. `after`, `kinds`: see `Events.subscribe`; `follow`: also those to come."""
+    """Of ``events``. `after`, `kinds`, `buffer`: see `Events.subscribe`; `follow`: also those to
+    come."""
 
     after: Annotated[int, msgspec.Meta(ge=0)] | None = None
     follow: bool = False
     kinds: list[str] = []
+    buffer: Annotated[int, msgspec.Meta(ge=1, le=QUEUE_LIMIT)] = QUEUE_LIMIT
 
 
 class Following:
@@ -90,7 +92,9 @@ class Following:
         await self._send(stream, encode({"result": None}))
 
     def _subscribe(self, wanted: EventsArguments) -> AbstractContextManager[Subscription]:
-        return self._events.subscribe(self._news.unpark_all, wanted.after, wanted.kinds)
+        return self._events.subscribe(
+            self._news.unpark_all, wanted.after, wanted.kinds, wanted.buffer
+        )
 
     async def _send_waiting(self, stream: trio.SocketStream, subscription: Subscription) -> None:
         while records := subscription.take(_BATCH):

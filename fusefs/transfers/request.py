@@ -8,7 +8,7 @@ from typing import Any
 
 from fusefs.config.transfers import TransferOptions
 from fusefs.errors import BadTransfer, NotPermitted, PayloadTooLarge, RemoteFull, UnknownEndpoint
-from fusefs.model.transfer import Endpoint, File, Kind, Move
+from fusefs.model.transfer import Endpoint, File, Move
 from fusefs.transfers import manifest
 from fusefs.transfers.api import Surveyed
 
@@ -75,7 +75,7 @@ def check_ends(moves: Sequence[Move], destination: Endpoint, options: TransferOp
         if path.startswith(b"/") or b".." in parts or b"\0" in path:
             raise BadTransfer(f"files: {_text(path)} is not a path below {source.shown}")
     for move in moves:
-        if move.source == destination and move.source.kind is not Kind.STORE:
+        if move.source == destination:
             raise BadTransfer(
                 f"destination: {destination.shown} is the source as well, so nothing would move"
             )
