@@ -46,10 +46,10 @@ class Subscription:
     """What one subscriber has still to take. Made by `Events.subscribe`."""
 
     def __init__(
-        self, wake: Callable[[], object], kinds: Collection[str], limit: int = QUEUE_LIMIT
+        self, wake: Callable[[], object], kinds: Collection[str], limit: int | None = None
     ) -> None:
         self._wake = wake
-        self._limit = limit
+        self._limit = limit or QUEUE_LIMIT
         self._kinds = frozenset(kinds)
         self._waiting: deque[Event] = deque()
         self._lost = 0
@@ -115,14 +115,14 @@ class Events:
         wake: Callable[[], object],
         after: int | None = None,
         kinds: Collection[str] = (),
-        limit: int = QUEUE_LIMIT,
+        limit: int | None = None,
     ) -> Iterator[Subscription]:
         """A subscription, inside the block: to the kept events, and to each one from now on.
 
         `wake` is called, inside `publish`, when there is something to take after there was nothing.
         With `after` only events behind that number, and the subscriber is told if not all of them
         are kept any more (of whatever kind they were). Without `kinds`, all kinds. `limit`: how
-        many may wait before the oldest is lost.
+        many may wait before the oldest is lost, by default QUEUE_LIMIT.
         """
         subscription = Subscription(wake, kinds, limit)
         kept = self.since(after or 0)
