@@ -21,10 +21,12 @@ class Link:
         self.store = store
 
     async def ask(self, verb: str, *, wait_s: float = 0.0, **arguments: Any) -> Any:
-        """The answer to a verb; `wait_s`: how long it may take by itself, as of a long poll.
+        """The answer to a verb; `wait_s`: to one that waits for news, how long it is to do so.
 
         Raises what the daemon answers, or DaemonFailed when it does not.
         """
+        if wait_s:
+            arguments["wait_s"] = wait_s
         try:
             with trio.fail_after(ANSWER_TIMEOUT_S + wait_s), socket_address(self.store) as address:
                 async with await trio.open_unix_socket(address) as stream:

@@ -105,7 +105,7 @@ class Moving:
 
     async def _poll(self, nursery: trio.Nursery) -> None:
         answer = await self._link.ask(
-            "move_orders", wait_s=POLL_S, patience_s=POLL_S,
+            "move_orders", wait_s=POLL_S,
             running=[id for id, work in self._works.items() if not work.is_withdrawn],
             ending=[id for id, work in self._works.items() if work.is_withdrawn],
         )  # fmt: skip

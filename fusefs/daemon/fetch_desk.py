@@ -8,6 +8,7 @@ import msgspec
 
 from fusefs.base.clock import utc
 from fusefs.daemon.filesystem import Filesystem
+from fusefs.daemon.orders import POLL_S
 from fusefs.daemon.verbs import Verb
 from fusefs.errors import UsageError
 from fusefs.model.eviction import CopySettings
@@ -18,10 +19,11 @@ Record = dict[str, Any]
 
 class OrdersArguments(msgspec.Struct, forbid_unknown_fields=True):
     """`session`: of the agent's process; a new one gets again what the one before did not report.
-    `limit`: how many orders it can take."""
+    `limit`: how many orders it can take. `wait_s`: how long to wait for the first."""
 
     session: str
     limit: int = 8
+    wait_s: float = 0.0
 
 
 class DoneArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,7 +101,8 @@ class FetchDesk:
 
     async def orders(self, arguments: OrdersArguments, _uid: int) -> Record:
         """Orders for the agent; waits a while for the first one."""
-        return {"orders": await self._orders.take(arguments.session, arguments.limit)}
+        wait_s = min(arguments.wait_s, POLL_S)
+        return {"orders": await self._orders.take(arguments.session, arguments.limit, wait_s)}
 
     async def done(self, arguments: DoneArguments, _uid: int) -> Record:
         """An order was done, or cannot be done."""

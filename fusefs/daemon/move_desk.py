@@ -37,16 +37,16 @@ from fusefs.transfers.records import shown
 
 Record = dict[str, Any]
 
-_PATIENCE_MAX_S = 30.0
+_WAIT_MAX_S = 30.0
 
 
 class OrdersArguments(msgspec.Struct, forbid_unknown_fields=True):
     """`running`: orders that the agent has, but for `ending`, which it knows to be withdrawn.
-    `patience_s`: how long to wait for news."""
+    `wait_s`: how long to wait for news."""
 
     running: list[str]
     ending: list[str] = []
-    patience_s: Annotated[float, msgspec.Meta(ge=0, le=_PATIENCE_MAX_S)] = 0.0
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=_WAIT_MAX_S)] = 0.0
 
 
 class ProgressArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -200,7 +200,7 @@ class MoveDesk:
         for id in self._withdrawn.keys() - running - set(arguments.ending):
             self._forget(id)
         news = self._news_for(running)
-        with trio.move_on_after(arguments.patience_s):
+        with trio.move_on_after(arguments.wait_s):
             while not (news.orders or news.withdrawn):
                 await self._news.park()
                 news = self._news_for(running)

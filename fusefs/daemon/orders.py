@@ -77,7 +77,7 @@ class Orders:
             order.error = error
             order.ended.set()
 
-    async def take(self, session: str, limit: int, wait_s: float = POLL_S) -> list[Record]:
+    async def take(self, session: str, limit: int, wait_s: float) -> list[Record]:
         """Up to `limit` orders for the agent of that session; waits for the first one, but no
         longer than `wait_s`."""
         if session != self._session:

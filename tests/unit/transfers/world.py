@@ -139,6 +139,8 @@ class World:
         found = self.service.verb(verb)
         assert found is not None, verb
         kind, perform = found
+        if wait_s:
+            arguments["wait_s"] = wait_s
         decoded = msgspec.json.decode(encode(arguments), type=kind)
         return json.loads(encode(await perform(decoded, uid)))
 
