@@ -53,6 +53,9 @@ def fsck(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="With --repair: only say what would be done.")
     ] = False,
+    no_remotes: Annotated[
+        bool, typer.Option("--no-remotes", help="With --repair: do without what remotes have.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Known damage is a problem as well.")
     ] = False,
@@ -64,7 +67,8 @@ def fsck(
     it found so far.
 
     A repair corrects counts and listings, names in /lost+found what has no name, and marks bytes
-    that are lost: reading them is an error until they are overwritten. Add --read-data to have
+    that are lost: reading them is an error until they are overwritten. What a remote has of bad
+    content is written anew before. Add --read-data to have
     all content looked at. The check is made again afterwards.
 
     \b
@@ -85,7 +89,8 @@ def fsck(
     store = resolve(target).store
     if dry_run and not repair:
         raise UsageError("--dry-run says what a repair would do: give --repair as well")
-    done = _repair(store, selection, dry_run) if repair else []
+    done = _healed(store, selection) if repair and not dry_run and not no_remotes else []
+    done += _repair(store, selection, dry_run) if repair else []
     if dry_run:
         _show_repairs(done, as_json)
         return
@@ -112,6 +117,17 @@ def fsck(
         if report.problems or (strict and report.known):
             count = len(report.problems) + (len(report.known) if strict else 0)
             raise DamageFound(f"{store} has {count} problems, named above")
+
+
+def _healed(store: "Path", selection: "Selection") -> list[str]:
+    """Write anew what remotes have of bad blocks; returns a line for each."""
+    from fusefs.base.clock import SystemClock
+    from fusefs.fsck.healing import Healer
+    from fusefs.sync.places import connect
+
+    with bar("looking for bad blocks") as progress:
+        healed = Healer(store, connect).heal(selection, SystemClock(), progress)
+    return [f"content: block {number}: is as it was, from a remote" for number in healed]
 
 
 def _repair(store: "Path", selection: "Selection", dry_run: bool) -> list[str]:

@@ -107,6 +107,8 @@ def screen(record: Record) -> list[tuple[str, str]]:
         errors.append(f"purging waits: {printable(record['purge_trouble'])}")
     if record["cut_bytes"]:
         errors.append(f"{size(record['cut_bytes'])} of the log did not verify and were set aside")
+    if why := record["away"]["last_error"]:
+        errors.append(f"what is in remotes only cannot be fetched: {printable(why)}")
     return [
         ("store", f"{printable(record['store'])}  ({record['uuid']})"),
         ("mount", printable(_mount(record))),
@@ -137,6 +139,7 @@ def screen(record: Record) -> list[tuple[str, str]]:
             f" {size(counters['already_present_bytes'])} were there already,"
             f" {counters['log_syncs']} syncs",
         ),
+        *([("away", _away(record["away"]))] if record["away"]["away_bytes"] else []),
         *((f"remote {one['name']}", printable(standing(one))) for one in record["remotes"]),
         ("errors", "; ".join(errors) or "none"),
     ]
@@ -186,6 +189,11 @@ def _mount(record: Record) -> str:
         store, mountpoint = record["store"], record["mountpoint"]
         return f"{mountpoint} is DEAD: 'fusefs mount {store} {mountpoint}' brings it back"
     return "not mounted"
+
+
+def _away(record: Record) -> str:
+    away, cached = size(record["away_bytes"]), size(record["cache_bytes"])
+    return f"{away} in remotes only, {cached} kept of what was fetched"
 
 
 def _print(record: Record, as_json: bool) -> None:

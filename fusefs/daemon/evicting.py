@@ -192,7 +192,7 @@ class Evicting:
             if not is_alone:
                 raise InUse(f"somebody reads the segments of {store.path}, as fsck does: try again")
             for number in segments:
-                if number in store.segments:
+                if number in store.segments and store.is_copied(number):
                     done.freed_bytes += store.evict(number)
                     done.segments += 1
 

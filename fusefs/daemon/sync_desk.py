@@ -8,8 +8,9 @@ import trio
 
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.verbs import Verb
-from fusefs.errors import WrongState
+from fusefs.errors import NotEnoughCopies, WrongState
 from fusefs.model.remote import Copy, Remote
+from fusefs.sync.evict import only_copies
 
 Record = dict[str, Any]
 
@@ -31,7 +32,7 @@ class ChangesArguments(msgspec.Struct, forbid_unknown_fields=True):
     """`known`: the version that was answered last, -1 at first."""
 
     known: int = -1
-    wait_s: float = 0.0
+    wait_s: float = 30.0
 
 
 class AddArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +93,7 @@ class OrderArguments(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     number: int
-    wait_s: float = 0.0
+    wait_s: float = 30.0
     rest_s: float = 0.0
 
 
@@ -183,15 +184,29 @@ class SyncDesk:
         return self._syncing.record(arguments.name, row)
 
     async def remove(self, arguments: NameArguments, _uid: int) -> Record:
-        """Forget a remote and what is known to be in it. Raises NoSuchRemote, StoreReadOnly."""
+        """Forget a remote and what is known to be in it.
+
+        Raises NoSuchRemote, StoreReadOnly; NotEnoughCopies where it holds all that there is of
+        something.
+        """
         self._filesystem.check_writable()
-        row = self._registry.change(arguments.name, is_paused=True)
+        async with self._filesystem.collecting.lock:  # nothing goes from here meanwhile
+            return await self._remove(arguments.name)
+
+    async def _remove(self, name: str) -> Record:
+        alone = only_copies(self._filesystem.store, self._registry.get(name).number)
+        if alone:
+            raise NotEnoughCopies(
+                f"the remote {name} has the only copies of {len(alone)} segments: bring them back"
+                " by 'fusefs fetch' of the mountpoint, or have them in another remote first"
+            )
+        row = self._registry.change(name, is_paused=True)
         self._syncing.changed()
         count = 0
         for done in self._syncing.copies.forget_all(row.number):
             count += done
             await trio.lowlevel.checkpoint()
-        self._registry.remove(arguments.name)
+        self._registry.remove(name)
         self._syncing.changed()
         return {"forgotten_copies": count}
 

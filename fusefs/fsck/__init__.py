@@ -11,11 +11,12 @@
     books       the index's own position, counters and sums
     segments    do the log's records and the blocks' places verify
     selection   which blocks are read, and when a check ends early
+    healing     bad blocks that are whole in a remote
     repair      what can be put right, as a plan and as acts of the log
     census      how many rows there are, their highest numbers, their sums
 
-Called by the CLI. All but `repair` reads only. A mounted store is checked as it was when the check
-began: the index snapshot is pinned, and of a log that grows meanwhile only what was there is looked
-at. Each damage is a `Problem`, and the check goes on behind it; only an index that cannot be read
-ends it.
+Called by the CLI. All but `healing` and `repair` read only. A mounted store is checked as it was
+when the check began: the index snapshot is pinned, and of a log that grows meanwhile only what was
+there is looked at. Each damage is a `Problem`, and the check goes on behind it; only an index that
+cannot be read ends it.
 """

@@ -126,6 +126,15 @@ def published_copies(store: Store, remotes: Remotes, segment: int) -> list[tuple
     ]
 
 
+def only_copies(store: Store, remote: int) -> list[int]:
+    """The segments of use that are neither here nor in any other remote than that number."""
+    return [
+        segment
+        for segment in store.usage.segments()
+        if segment not in store.segments and store.copies(segment).keys() == {remote}
+    ]
+
+
 def choose(found: Iterable[Candidate], kept: Kept, to_free: int | None) -> Plan:
     """The first of `found` that free `to_free` bytes together; None: all."""
     chosen: list[Candidate] = []

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from fusefs.errors import NotEnoughCopies
+from fusefs.errors import NotEnoughCopies, RemoteUnreachable
 from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.system.away import add_remote, drop_caches, flip, segments_bytes, sync, wait_for_event
 
@@ -103,6 +103,18 @@ def test_with_the_remote_away_nothing_is_dropped_and_readers_hear_why(
     assert (mounted.mnt / "a").read_bytes() == A
 
 
+def test_a_remote_with_the_only_copies_is_not_forgotten(mounted: Mounted, place: Path) -> None:
+    evict(mounted)
+    done = run_fusefs("remote", "remove", mounted.mnt, "usb")
+    assert done.returncode == NotEnoughCopies.exit_code
+    assert "has the only copies" in done.stderr
+    assert (mounted.mnt / "a").read_bytes() == A
+    fusefs("fetch", mounted.mnt)
+    fusefs("remote", "remove", mounted.mnt, "usb")
+    drop_caches(mounted.mnt)
+    assert (mounted.mnt / "a").read_bytes() == A
+
+
 def test_what_is_fetched_or_pinned_is_here(mounted: Mounted, place: Path) -> None:
     evict(mounted)
     whereis = json.loads(fusefs("whereis", "--json", mounted.mnt / "d"))
@@ -137,6 +149,22 @@ def test_a_flipped_byte_is_healed_and_reported(mounted: Mounted, place: Path) ->
     mounted.umount()
     fusefs("fsck", mounted.store)
     mounted.mount()
+
+
+def test_a_repair_takes_bad_content_from_a_remote(mounted: Mounted, place: Path) -> None:
+    info = json.loads(fusefs("info", "--json", mounted.mnt / "a"))
+    mounted.umount()
+    flip(mounted.store, info)
+    gone = place.rename(place.with_name("unplugged"))
+    done = run_fusefs("fsck", "--repair", "--read-data", mounted.store)
+    assert done.returncode == RemoteUnreachable.exit_code
+    assert "--no-remotes" in done.stderr
+    gone.rename(place)
+    out = fusefs("fsck", "--repair", "--read-data", mounted.store)
+    assert "is as it was, from a remote" in out
+    assert "are lost" not in out
+    mounted.mount()
+    assert (mounted.mnt / "a").read_bytes() == A
 
 
 def test_a_store_can_hold_more_than_its_cache_size(mounted: Mounted, place: Path) -> None:
