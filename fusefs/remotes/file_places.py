@@ -35,8 +35,13 @@ def connect(place: Place, environ: Mapping[str, str] = os.environ) -> Files:
     if parsed.scheme == "file":
         _require_mounted(parsed)
         return _local(os.fsencode(parsed.path), place.path)
-    if parsed.scheme in ("memory", "sftp"):
+    if parsed.scheme == "memory":
         raise BadRemote(f"{parsed.place}: transfers know no {parsed.scheme}")
+    if parsed.scheme == "sftp":
+        from fusefs.remotes.sftp_files import SftpFiles
+
+        below = os.path.join(parsed.path, os.fsdecode(place.path)).rstrip("/") or "/"
+        return SftpFiles(replace(parsed, path=below), found)
     from fusefs.remotes.object_files import ObjectFiles
 
     below = "/".join(filter(None, (parsed.path, os.fsdecode(place.path))))

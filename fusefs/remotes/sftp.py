@@ -313,9 +313,9 @@ def _sweep(client: Client, directory: str, now_s: int) -> None:
                 client.remove(posixpath.join(directory, entry.filename))
 
 
-def _write(client: Client, handle: bytes, content: memoryview) -> None:
+def _write(client: Client, handle: bytes, content: memoryview, at: int = 0) -> None:
     for answer in client.ask(
-        (CMD_WRITE, handle, int64(start), bytes(content[start : start + PIECE_BYTES]))
+        (CMD_WRITE, handle, int64(at + start), bytes(content[start : start + PIECE_BYTES]))
         for start in range(0, len(content), PIECE_BYTES)
     ):
         if isinstance(answer, Exception):

@@ -15,11 +15,11 @@ from fusefs.remotes import file_places
 from fusefs.remotes.files import Files, read_fully
 from fusefs.remotes.local_files import LocalFiles
 from fusefs.transfers.orders import Place
-from tests.remotes.servers import RcloneS3, RcloneWebdav, SeaweedS3, Server
+from tests.remotes.servers import RcloneS3, RcloneWebdav, SeaweedS3, Server, SshSftp
 
 pytestmark = [pytest.mark.slow]
 
-SERVERS = {"seaweed": SeaweedS3, "rclone s3": RcloneS3, "webdav": RcloneWebdav}
+SERVERS = {"seaweed": SeaweedS3, "rclone s3": RcloneS3, "webdav": RcloneWebdav, "sftp": SshSftp}
 #: Larger than what goes in one piece.
 LARGE = (64 << 20) + 12345
 
@@ -37,7 +37,8 @@ def place(
 
 
 def at(server: Server) -> Place:
-    return Place(url=server.url, secrets=f"file:{server.secrets_file()}")
+    secrets = f"file:{server.secrets_file()}" if server.secrets else ""
+    return Place(url=server.url, secrets=secrets)
 
 
 @pytest.fixture
@@ -127,6 +128,30 @@ def test_a_file_goes_there_and_back(files: Files, tmp_path: Path, size: int) -> 
     assert ticks == sorted(ticks)
     Carrying(files, LocalFiles(bytes(back)), b"id/f", b"out", 0).run(lambda good, sent: None)
     assert (back / "out/id/f").read_bytes() == whole
+
+
+class Cut(Exception):
+    """The agent dies here."""
+
+
+def test_a_file_that_was_cut_off_is_gone_on_with(files: Files, tmp_path: Path) -> None:
+    if not files.capabilities.can_resume:
+        pytest.skip("this service takes whole files only, as its capabilities say")
+    whole = random.Random(1).randbytes((5 << 20) + 7)
+    (tmp_path / "f").write_bytes(whole)
+
+    def cut(good: int, sent: int) -> None:
+        if good >= 3 << 20:
+            raise Cut
+
+    source = LocalFiles(bytes(tmp_path))
+    with pytest.raises(Cut):
+        Carrying(source, files, b"f", b"id", 0).run(cut)
+    files.patch(b"id/.partial/0", 5, b"rotten")
+    moved = Carrying(source, files, b"f", b"id", 0).run(lambda good, sent: None)
+    assert content(files, b"id/f") == whole
+    assert moved.sent_bytes == (2 << 20) + 7 + (1 << 20)
+    assert moved.resumed_bytes == 3 << 20
 
 
 def test_a_place_that_is_missing_says_so(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from fusefs.errors import (
 from fusefs.model.transfer import Status
 from fusefs.transfers import Specification, TransferClient, http_status
 from tests.conftest import Mounted, fusefs, run_fusefs
-from tests.remotes.servers import RcloneWebdav, SeaweedS3
+from tests.remotes.servers import RcloneWebdav, SeaweedS3, SshSftp
 from tests.system.trashcan import until
 
 pytestmark = pytest.mark.mount
@@ -248,14 +248,14 @@ def test_progress_is_seen_while_it_happens(mounted: Mounted, target: Path) -> No
     assert (seen[-1], len(set(seen)) > 5) == (LARGE, True), sorted(set(seen))
 
 
-SERVERS = {"s3": SeaweedS3, "webdav": RcloneWebdav}
+SERVERS = {"s3": SeaweedS3, "webdav": RcloneWebdav, "sftp": SshSftp}
 
 
 @contextmanager
 def bucket(kind: str, directory: Path) -> Iterator[tuple[str, str]]:
     """URL, and where its secrets are."""
     with SERVERS[kind](directory) as server:
-        yield server.url, f"file:{server.secrets_file()}"
+        yield server.url, f"file:{server.secrets_file()}" if server.secrets else ""
 
 
 @pytest.mark.slow
