@@ -112,7 +112,7 @@ class Filesystem:
             self.tree, self.files, self.trash, self.events, options.partial_age_s
         )
         self.sweeping.forget_name = lambda parent, name: self.forget_name(parent, name)
-        self.syncing = Syncing(store, self.events, self._write_out)
+        self.syncing = Syncing(store, self.events, self._write_out, is_read_only=options.read_only)
         self.syncing.sync = self.files.sync
         self.files.synced = Synced(
             store, self.syncing.registry, self.syncing.copies, self.files.extents

@@ -104,9 +104,18 @@ class State:
 
 
 class Syncing:
-    """The sync of an open store. `write_out` stores what users wrote and makes it durable."""
+    """The sync of an open store. `write_out` stores what users wrote. Of a store that is
+    `is_read_only` nothing is sent: what was sent could not be remembered."""
 
-    def __init__(self, store: Store, events: Events, write_out: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        write_out: Callable[[], None],
+        *,
+        is_read_only: bool = False,
+    ) -> None:
+        self._is_read_only = is_read_only
         self._store = store
         self._events = events
         self._write_out = write_out
@@ -161,7 +170,8 @@ class Syncing:
                 await self._changed.park()
 
     def _order(self, row: Remote, state: State, now: float) -> Record | None:
-        if row.is_paused or row.is_trash or now < state.held_until:
+        is_still = row.is_paused or row.is_trash or self._is_read_only
+        if is_still or now < state.held_until:
             return None
         self._look(state, now, self._has_acts(row, state))
         if state.behind_since is not None:
