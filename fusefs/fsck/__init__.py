@@ -7,6 +7,7 @@
     names       names, directories, link counts
     partials    what half-written files promise
     trash       entries of the trash, and its books: queue, batches, jobs, history
+    transfers   what each is made of, its sums, its record
     contents    extents, references of blocks, link targets, extended attributes
     books       the index's own position, counters and sums
     segments    do the log's records and the blocks' places verify

@@ -20,6 +20,7 @@ from fusefs.fsck.segments import (
 )
 from fusefs.fsck.selection import Guarded, Selection, Stopped
 from fusefs.fsck.tables import Tables
+from fusefs.fsck.transfers import transfers
 from fusefs.fsck.trash import trash
 from fusefs.fsck.view import View, view
 from fusefs.model import keys
@@ -154,5 +155,6 @@ def _index(
     yield from names(tables, places)
     yield from trash(tables, places)
     yield from contents(tables, places)
+    yield from transfers(tables)
     if not found:
         yield from totals_of(rows, census)

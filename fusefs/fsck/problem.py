@@ -25,6 +25,7 @@ class Problem:
         partial      a half-written file is none, or not good as far as it promises
         link, xattr  target of a symbolic link, extended attribute
         references   those of a block are miscounted
+        transfer     one lacks rows, is miscounted, or ended without a record
         counters     numbers would be given out twice
         totals       sums of files, bytes, blocks are not those of the rows
         log          is shorter than the index, or cannot be replayed

@@ -187,6 +187,10 @@ class Tables:
         """(ino, what is known of it) of half-written files."""
         return ((keys.number(key), one) for key, one in self._values(keys.PARTIAL))
 
+    def transfer_rows(self) -> Iterator[tuple[bytes, Any]]:
+        """(id of the transfer, row) of each row that a transfer has."""
+        return ((key[1:17], row) for key, row in self._values(keys.TRANSFER))
+
     def orphans(self) -> Iterator[tuple[int, int]]:
         """(ino, the entry of the trash that it was; 0 if none)."""
         return ((keys.number(key), one) for key, one in self._values(keys.ORPHAN))

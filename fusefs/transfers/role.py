@@ -86,15 +86,18 @@ class Role:
 
     async def _have(self, id: bytes) -> None:
         """From the inbox to the next role. A task boundary: nothing is lost here."""
-        tries = 0
+        tries, failure = 0, None
         try:
             while (transfer := self._records.find(id)) and transfer.holder is self.name:
                 tries += 1
                 with trio.CancelScope() as scope:
                     self._held[id] = scope
                     try:
-                        await self._go_on(id, transfer)
-                        tries = 0
+                        if failure is not None:
+                            await self._fail(id, failure)
+                        else:
+                            await self._go_on(id, transfer)
+                        tries, failure = 0, None
                     except StoreError as error:
                         log.warning("a transfer waits", transfer=shown(id), error=str(error))
                     except (NoSuchTransfer, WrongState):
@@ -102,7 +105,7 @@ class Role:
                     except Exception as error:
                         log.exception("a step of a transfer failed", transfer=shown(id))
                         if tries >= _TRIES:
-                            await self._fail(id, TransferFailed(f"{type(error).__name__}: {error}"))
+                            failure = TransferFailed(f"{type(error).__name__}: {error}")
                     if tries:
                         await trio.sleep(rest_s(tries))
         finally:

@@ -206,9 +206,18 @@ class World:
         return record
 
     async def until_idle(self) -> None:
-        """Return when nobody asks the agent for anything."""
-        desk = self.filesystem.move_desk
-        await self.wait(lambda: not (desk.is_wanted or desk._withdrawn))
+        """Return when nobody asks the agent for anything, and each end was told."""
+        desk, transfers = self.filesystem.move_desk, self.transfers
+        await self.wait(
+            lambda: (
+                not (
+                    desk.is_wanted
+                    or desk._withdrawn
+                    or any(transfers.records.get(id).is_terminal for id in transfers.open)
+                )
+            )
+        )
+        await self.wait(lambda: not desk.is_wanted)
 
     async def wait(self, is_so: Callable[[], bool]) -> None:
         """Return when it is so, and all tasks have come to rest."""
