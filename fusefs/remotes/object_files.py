@@ -57,9 +57,7 @@ class ObjectFiles:
     def walk(self, path: bytes) -> Iterator[Seen]:
         prefix = self._prefix(path)
         self._remote._look(prefix)
-        listing = partial(self._operator.list, prefix, recursive=True)
-        entries = iter(self._remote._call(prefix, listing))
-        while entry := self._remote._call(prefix, lambda: next(entries, None)):
+        for entry in self._remote._entries(prefix, recursive=True):
             name = entry.path
             if not name.endswith("/") and not name.startswith(PROBE.decode()):
                 yield Seen(name.encode(), entry.metadata.content_length, "")
@@ -69,7 +67,7 @@ class ObjectFiles:
 
     def check_readable(self) -> None:
         self._remote._look("")
-        self._remote._call("", lambda: next(iter(self._operator.list("")), None))
+        next(self._remote._entries(""), None)
 
     def check_writable(self) -> None:
         self.check_readable()

@@ -12,12 +12,17 @@ Traps of the library, all met:
 - WebDAV keeps the part of a write that was cut off, under the name: objects are written aside and
   renamed there. Missing parent directories are made, which is wanted, and a missing share is, which
   is not.
+- The iterator of a listing waits for the network without letting go of the interpreter's lock: a
+  service that stalls would stop every thread of the process. Its asynchronous twin does not, so
+  listings have an event loop of their own, in the thread that asks.
 - A forked child hangs: operators are made in the process that uses them.
 """
 
+import asyncio
+import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import urandom
@@ -26,6 +31,7 @@ from typing import TypeVar
 import opendal
 from opendal import exceptions
 from opendal.layers import TimeoutLayer
+from opendal.types import Entry
 
 from fusefs.base.clock import Clock, SystemClock
 from fusefs.errors import BadRemote, NoSuchObject, RemoteDenied, RemoteMissing, RemoteReadOnly
@@ -41,6 +47,8 @@ _SLOWEST_BYTES_PER_S = 64 << 10
 #: Asked for one by one up to here, and by a listing beyond.
 _FEW = 64
 _AT_ONCE = 8
+_LISTED_AT_ONCE = 1000
+_SETTLE_S = 1.0
 #: Where another is just writing: WebDAV servers lock a directory while they make one in it.
 _LOCKED_TURNS = 20
 _LOCKED_WAIT_S = 0.02
@@ -196,14 +204,32 @@ class ObjectRemote:
         return size
 
     def _listed(self, prefix: str) -> Iterator[Found]:
-        entries = self._call(prefix, lambda: iter(self._operator.list(prefix, recursive=True)))
-        while entry := self._call(prefix, lambda: next(entries, None)):
+        for entry in self._entries(prefix, recursive=True):
             name, what = entry.path, entry.metadata
             if name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
                 continue
             modified = what.last_modified
             modified_ns = int(modified.timestamp() * 1000) * 10**6 if modified else 0
             yield Found(name, what.content_length, modified_ns)
+
+    def _entries(self, prefix: str, *, recursive: bool = False) -> Iterator[Entry]:
+        """What a listing has, directories too. Raises errors of ours."""
+        loop = asyncio.new_event_loop()
+        references = sys.getrefcount(loop)
+        entries: AsyncIterator[Entry] | None = None
+        try:
+            entries = loop.run_until_complete(_begun(self._operator, prefix, recursive=recursive))
+            while some := loop.run_until_complete(_next_of(entries)):
+                yield from some
+        except _ERRORS as error:
+            answer = answers.read(error)
+        else:
+            return
+        finally:
+            entries = None  # it refers to the loop
+            _settle(loop, references, self._operator)
+            loop.close()
+        raise self._error(answer, prefix)
 
     def _look(self, name: str) -> None:
         """See once whether the bucket or directory is there. Raises RemoteMissing."""
@@ -213,7 +239,7 @@ class ObjectRemote:
             self._look_for_directory()
             self._sweep()
         else:
-            self._call(name, lambda: next(iter(self._operator.list("")), None))
+            next(self._entries(""), None)
         self._is_seen = True
 
     def _look_for_directory(self) -> None:
@@ -226,7 +252,7 @@ class ObjectRemote:
 
     def _sweep(self) -> None:
         """Remove what writers left that were killed."""
-        for entry in self._call("", lambda: list(self._operator.list(_INCOMING))):
+        for entry in list(self._entries(_INCOMING)):
             modified = entry.metadata.last_modified
             if modified and self._clock.time_ns() / 10**9 - modified.timestamp() > _STALE_S:
                 self._call("", partial(self._operator.delete, entry.path))
@@ -234,7 +260,7 @@ class ObjectRemote:
     def _read_only(self, error: RemoteDenied) -> RemoteDenied | RemoteReadOnly:
         """What a denied write is where reading is allowed: a place that takes no writes."""
         try:
-            self._call("", lambda: next(iter(self._operator.list("")), None))
+            next(self._entries(""), None)
         except RemoteDenied:
             return error
         return RemoteReadOnly(f"{self.place}: it may be read, but not written: {error}")
@@ -276,6 +302,33 @@ class ObjectRemote:
 
     def _hidden(self, text: str) -> str:
         return self._secrets.hide(text)
+
+
+def _settle(loop: asyncio.AbstractEventLoop, references: int, operator: opendal.Operator) -> None:
+    """Wait until OpenDAL's threads have let go of a loop: after its result one of them needs the
+    interpreter once more, and aborts the process if that has ended by then (15 of 25 runs)."""
+    deadline = time.monotonic() + _SETTLE_S
+    while sys.getrefcount(loop) > references + 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+        # Any call into the library drops the references that it could not drop elsewhere.
+        operator.capability()
+
+
+async def _begun(
+    operator: opendal.Operator, prefix: str, *, recursive: bool
+) -> AsyncIterator[Entry]:
+    listing = await operator.to_async_operator().list(prefix, recursive=recursive)
+    return aiter(listing)
+
+
+async def _next_of(entries: AsyncIterator[Entry]) -> list[Entry]:
+    """Some more of a listing; nothing at its end."""
+    some: list[Entry] = []
+    async for entry in entries:
+        some.append(entry)
+        if len(some) == _LISTED_AT_ONCE:
+            break
+    return some
 
 
 class _BeyondEnd(Exception):

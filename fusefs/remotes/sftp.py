@@ -217,17 +217,17 @@ class SftpRemote:
         if number == EACCES:
             return RemoteDenied(f"{what}: access denied: the user has no right to that")
         if isinstance(error, OSError):
-            return self._failure(session, what, str(error))
+            return self._failure(session.client, what, str(error))
         return RemoteError(f"{what}: {type(error).__name__}")
 
-    def _failure(self, session: Session, what: str, said: str) -> RemoteError:
+    def _failure(self, client: Client, what: str, said: str) -> RemoteError:
         """OpenSSH says "Failure" for a full disk and for one that takes no writes."""
-        if session.client.has("statvfs"):
+        if client.has("statvfs"):
             with suppress(OSError):
-                free, is_read_only = session.client.room(self._root)
+                free, is_read_only = client.room(self._root)
                 if is_read_only:
                     return RemoteReadOnly(f"{what}: the disk there takes no writes")
-                if free < _MARGIN_BYTES + PIECE_BYTES:
+                if free < _MARGIN_BYTES:
                     return RemoteFull(f"{what}: no room is left there")
         return RemoteError(f"{what}: the server says: {said}")
 
@@ -239,21 +239,29 @@ class SftpRemote:
         try:
             file = client.open(path, "wx")
         except FileNotFoundError:
-            with suppress(OSError):
-                client.mkdir(directory)
+            _make_directory(client, directory)
             file = client.open(path, "wx")
         try:
             with file:
                 if not self._has_swept:
                     self._has_swept = True
                     _sweep(client, directory, file.stat().st_mtime)
-                _write(client, file.handle, memoryview(content).cast("B"))
-                if client.has("fsync"):
-                    client.sync(file.handle)
+                self._fill(client, file.handle, content)
             yield path
         finally:
             with suppress(OSError, EOFError):
                 client.remove(path)
+
+    def _fill(self, client: Client, handle: bytes, content: Buffer) -> None:
+        try:
+            _write(client, handle, memoryview(content).cast("B"))
+            if client.has("fsync"):
+                client.sync(handle)
+        except OSError as error:
+            if error.errno or not client.get_channel().active:
+                raise
+            # Now, while the file is there: the room that it lacks is free again without it.
+            raise self._failure(client, self.place, str(error)) from None
 
     def _publish(self, client: Client, temporary: str, path: str) -> bool:
         """Give a file its name; False if something has it."""
@@ -296,6 +304,15 @@ def _is_there(client: Client, path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _make_directory(client: Client, path: str) -> None:
+    """Make one, unless another does just then."""
+    try:
+        client.mkdir(path)
+    except OSError:
+        if not _is_there(client, path):
+            raise
 
 
 def _entries(client: Client, path: str) -> tuple[SFTPAttributes, ...]:
