@@ -258,7 +258,7 @@ class SftpRemote:
             if client.has("fsync"):
                 client.sync(handle)
         except OSError as error:
-            if error.errno or not client.get_channel().active:
+            if error.errno or client.is_lost():
                 raise
             # Now, while the file is there: the room that it lacks is free again without it.
             raise self._failure(client, self.place, str(error)) from None

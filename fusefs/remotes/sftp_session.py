@@ -63,6 +63,11 @@ class Client(SFTPClient):  # type: ignore[misc]
     def has(self, extension: str) -> bool:
         return f"{extension}@openssh.com" in self.extensions
 
+    def is_lost(self) -> bool:
+        """Whether the connection is no more: also paramiko's own "Socket is closed" says so."""
+        channel = self.get_channel()
+        return bool(channel.closed or not channel.get_transport().is_active())
+
     def hard_link(self, old: str, new: str) -> None:
         """Raises OSError, also if there is something of that name."""
         self._request(CMD_EXTENDED, "hardlink@openssh.com", old, new)
@@ -177,7 +182,7 @@ class Session:
         return isinstance(error, _LOST) or not self.is_alive()
 
     def is_alive(self) -> bool:
-        return bool(self._transport.is_active())
+        return not self.client.is_lost()
 
     def close(self) -> None:
         self._transport.close()
