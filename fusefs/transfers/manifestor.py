@@ -9,6 +9,7 @@ from fusefs.errors import FusefsError, RemoteUnreachable, StoreError
 from fusefs.model import transfer as model
 from fusefs.model.transfer import Operation, Transfer
 from fusefs.transfers import manifest
+from fusefs.transfers.recorder import LAST_WORD_S
 from fusefs.transfers.records import shown
 from fusefs.transfers.role import Role, rest_s
 
@@ -42,7 +43,9 @@ class Manifestor(Role):
             done = self._changed(one, Operation.SUCCEED, "")
             return replace(done, manifest=place)
 
-        with trio.CancelScope(shield=True):  # it is there, and so the transfer is complete
+        with trio.move_on_after(
+            LAST_WORD_S, shield=True
+        ):  # it is there, and so the transfer is complete
             await self._recorder.change(id, succeed)
 
     async def _put(self, id: bytes, destination: model.Endpoint, content: str) -> str:

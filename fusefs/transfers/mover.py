@@ -37,6 +37,7 @@ from fusefs.model.transfer import (
     Transfer,
 )
 from fusefs.transfers.api import Moved, Payload
+from fusefs.transfers.recorder import LAST_WORD_S
 from fusefs.transfers.records import shown
 from fusefs.transfers.role import Office, Role, rest_s
 
@@ -200,14 +201,14 @@ class Mover(Role):
             )
 
         # Shielded, so that what has its final name is known to: a moment, as the disk allows.
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(LAST_WORD_S, shield=True):
             await self._recorder.change(id, add, [done])
 
     async def _skip(self, id: bytes, file: File, error: FusefsError) -> None:
         skipped = replace(
             file, state=FileState.SKIPPED, error_kind=type(error).__name__, error=str(error)
         )
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(LAST_WORD_S, shield=True):
             await self._recorder.change(id, lambda one: one, [skipped])
             self._live[id].pop(file.number, None)
 

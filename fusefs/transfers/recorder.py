@@ -20,6 +20,9 @@ from fusefs.transfers.records import Records, shown
 #: Between two tries to record something on a disk that is full.
 FULL_REST_S = 1.0
 
+#: For a role that is cancelled to have recorded what it did; it would be done again otherwise.
+LAST_WORD_S = 3.0
+
 #: What a batch is made of when its turn comes, and what came of it: the transfer before and after.
 Build = Callable[[], tuple[Batch, Transfer | None, Transfer]]
 
@@ -43,18 +46,24 @@ class Recorder:
     def __init__(self, store: Store, records: Records) -> None:
         self._store = store
         self._records = records
+        self._scope = trio.CancelScope(shield=True)
         self._inbox_in, self._inbox = trio.open_memory_channel[_Act](10_000)
         self.tell: Callable[[bytes, Transfer], None] = lambda id, transfer: None
         self.hand_on: Callable[[bytes, Transfer], None] = lambda id, transfer: None
 
     async def run(self) -> None:
-        """Record what comes, until cancelled."""
-        async for act in self._inbox:
-            acts = [act]
-            with suppress(trio.WouldBlock):
-                while True:
-                    acts.append(self._inbox.receive_nowait())
-            await self._record(acts)
+        """Record what comes, until `end`: a role that is cancelled may have something to say."""
+        with self._scope:
+            async for act in self._inbox:
+                acts = [act]
+                with suppress(trio.WouldBlock):
+                    while True:
+                        acts.append(self._inbox.receive_nowait())
+                await self._record(acts)
+
+    def end(self) -> None:
+        """No role is there any more."""
+        self._scope.cancel()
 
     async def create(self, asked: Specification, transfer: Transfer, files: list[File]) -> None:
         """Durable on return, as all of these. Raises DiskFull at once: nothing is recorded then."""

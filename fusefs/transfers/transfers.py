@@ -45,7 +45,7 @@ from fusefs.transfers.dispatcher import Dispatcher
 from fusefs.transfers.manifestor import Manifestor
 from fusefs.transfers.mover import Mover
 from fusefs.transfers.queue import Queue
-from fusefs.transfers.recorder import Recorder
+from fusefs.transfers.recorder import LAST_WORD_S, Recorder
 from fusefs.transfers.records import Records, shown
 from fusefs.transfers.role import Office, Role
 from fusefs.transfers.stager import Stager
@@ -145,15 +145,19 @@ class Transfers:
         recorder.tell = self._tell
         recorder.hand_on = self._hand_on
         self.open = {id: one for id, one in self.records.all() if not one.is_terminal}
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for role in roles:
-                nursery.start_soon(role.run)
-            nursery.start_soon(recorder.run)
-            nursery.start_soon(self._tend)
-            nursery.start_soon(self._prune)
-            self._ended = trio.Event()
-            self._begun.set()
+        async with trio.open_nursery() as outer:
+            self._nursery = outer
+            outer.start_soon(recorder.run)
+            try:
+                async with trio.open_nursery() as nursery:
+                    for role in roles:
+                        nursery.start_soon(role.run)
+                    nursery.start_soon(self._tend)
+                    nursery.start_soon(self._prune)
+                    self._ended = trio.Event()
+                    self._begun.set()
+            finally:
+                recorder.end()
 
     async def _tend(self) -> None:
         """Give every open transfer to the role that its row names; at first that is all of them."""
@@ -251,7 +255,7 @@ class Transfers:
         )
         self.open[asked.id] = transfer
         try:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(LAST_WORD_S, shield=True):
                 await self._recorder.create(asked, transfer, files)
         except BaseException:
             if self.records.find(asked.id) is None:

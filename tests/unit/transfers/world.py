@@ -226,6 +226,10 @@ class World:
             while not is_so():
                 await trio.testing.wait_all_tasks_blocked(0.01)
 
+    async def wait_a_moment(self) -> None:
+        """Until all tasks have come to rest, if only for now."""
+        await trio.testing.wait_all_tasks_blocked(0.005)
+
     async def journal(self) -> list[Record]:
         return list((await self.ask("transfer_journal"))["records"])
 
