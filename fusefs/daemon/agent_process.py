@@ -17,7 +17,7 @@ import fusefs
 from fusefs.daemon.logs import AGENT_FILE_NAME
 
 #: Between its death and the next one; longer each time, unless it lived for long.
-FIRST_REST_S, LAST_REST_S = 0.5, 60.0
+FIRST_REST_S, LAST_REST_S = 0.5, 10.0
 _LONG_LIFE_S = 30.0
 #: For it to end by itself when it is not needed any more.
 _END_S = 3.0
