@@ -47,6 +47,7 @@ _BLOCK_UNIT = 512
 #: get higher ones.
 _DOT, _DOTDOT, _TRASH = 1, 2, 3
 _TRUSTED = b"trusted."
+_CAPABILITY = b"security.capability"
 _ACLS = (acl.ACCESS, acl.DEFAULT)
 _NAMESPACES = (b"user.", b"security.", _TRUSTED)
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
@@ -150,6 +151,7 @@ class Operations(pyfuse3.Operations):
         self.tally = rooms.tally
         self._listings: dict[int, _Listing] = {}
         self._last_listing = 0
+        self._stripped = 0  # the inode whose capability was removed last
         self._store = rooms.store
         self._tree = rooms.tree
         self._files = rooms.files
@@ -359,10 +361,14 @@ class Operations(pyfuse3.Operations):
         if fields.update_mtime or not _tells_writes_at_most(fields):
             return None
         is_chown = fields.update_ctime or not self._files.is_written(inode.ino)
-        if is_chown and mode != inode.mode and context.uid not in (0, inode.uid):
-            raise FUSEError(errno.EPERM)
-        # A write by root takes a capability, not these bits.
-        return mode if is_chown or context.uid else None
+        if context.uid:
+            if is_chown and mode != inode.mode and context.uid != inode.uid:
+                raise FUSEError(errno.EPERM)
+            return mode
+        # A write by root takes a capability and not these bits; the kernel has just removed it.
+        is_write = not is_chown and self._stripped == inode.ino
+        self._stripped = 0
+        return None if is_write else mode
 
     def _refuse_in_trash(self, inode: Inode) -> None:
         if inode.flags & IN_TRASH or self._files.is_frozen(inode):
@@ -414,6 +420,8 @@ class Operations(pyfuse3.Operations):
         if name in attributes.NAMES:
             raise FUSEError(errno.EPERM)
         self._tree.xattrs.remove(inode, name)
+        if name == _CAPABILITY:
+            self._stripped = inode
 
     def _admit_rule(self, inode: int, ctx: RequestContext) -> None:
         """A rule of the trash is the owner's: who may only write could have all of it purged."""

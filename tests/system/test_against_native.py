@@ -663,6 +663,20 @@ def permissions(top: Path) -> object:
     ]
 
 
+def chown_to_nobody_new_while_it_is_written(top: Path) -> object:
+    found = []
+    for mode in (0o4755, 0o6755, 0o2745):
+        descriptor = os.open(top / "file", os.O_CREAT | os.O_WRONLY)
+        os.write(descriptor, b"x")
+        os.fchmod(descriptor, mode)
+        os.write(descriptor, b"y")  # by root: they stay
+        found.append(os.fstat(descriptor).st_mode)
+        os.chown(top / "file", -1, -1)
+        found.append(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+    return found
+
+
 def set_id_bits(top: Path) -> object:
     found: list[object] = []
 
@@ -953,7 +967,7 @@ def flags_of_open(top: Path) -> object:
 
 SCENARIOS = (
     names_of_any_length, names_of_any_bytes, symbolic_links, offsets_beyond_4_gib,
-    pipes_that_are_open_when_they_go,
+    pipes_that_are_open_when_they_go, chown_to_nobody_new_while_it_is_written,
     removed_while_open, replaced_while_open, a_directory_removed_while_open, appending_by_two,
     appending_by_two_processes, directory_counts, moving_a_directory_below_itself,
     set_group_id_directories, sticky_directories, permissions, set_id_bits, times_set,
