@@ -16,6 +16,7 @@ over HTTP. Calls while transfers are stopped, or the store is not mounted, raise
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, Self
@@ -150,6 +151,7 @@ class Subscription:
             last = event["number"]
         self._events = daemon.events(after=last, follow=True, kinds=("transfer",), buffer=buffer)
         self._is_over = False
+        self._taking = threading.Lock()
         self.dropped = 0
 
     def __iter__(self) -> Iterator[Message]:
@@ -157,20 +159,25 @@ class Subscription:
 
     def __next__(self) -> Message:
         """Raises DaemonFailed when the daemon dies."""
-        try:
-            for event in self._events:
-                if event["kind"] == "lost":
-                    self.dropped += event["count"]
-                else:
-                    return msgspec.convert(event, type=Message)
-        except FusefsError:
-            if not self._is_over:
-                raise
-        raise StopIteration
+        with self._taking:
+            if self._is_over:
+                raise StopIteration
+            try:
+                for event in self._events:
+                    if event["kind"] == "lost":
+                        self.dropped += event["count"]
+                    else:
+                        return msgspec.convert(event, type=Message)
+            except FusefsError:
+                if not self._is_over:
+                    raise
+            raise StopIteration
 
     def close(self) -> None:
         self._is_over = True
         self._daemon.hang_up()
+        with self._taking:  # whoever waits for a message has been told that there is none
+            self._daemon.__exit__(None, None, None)
 
 
 class TransferClient:
