@@ -76,7 +76,6 @@ def _install(handler: logging.Handler, formatter: logging.Formatter, debug: bool
         processors=[structlog.stdlib.filter_by_level, structlog.stdlib.add_logger_name, _render],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
 
 
