@@ -23,7 +23,7 @@ class OrdersArguments(msgspec.Struct, forbid_unknown_fields=True):
 
     session: str
     limit: int = 8
-    wait_s: float = 0.0
+    wait_s: float = POLL_S
 
 
 class DoneArguments(msgspec.Struct, forbid_unknown_fields=True):

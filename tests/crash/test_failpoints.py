@@ -15,9 +15,13 @@ from fusefs.errors import StoreDamaged
 from fusefs.fsck.check import check
 from fusefs.store.store import Store
 from tests.crash.acts import COUNT, Contents, acts, content
+from tests.system.test_clone import CLONING
+from tests.system.test_sync import PUBLISHING
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
+from tests.unit.daemon.test_evicting import EVICTING
 from tests.unit.inprocess import InProcess
+from tests.unit.transfers.test_ends import LEAST_HITS, MOVES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -136,9 +140,11 @@ def store(tmp_path: Path) -> Path:
 
 def test_every_failpoint_of_the_source_is_tried() -> None:
     source = "".join(path.read_text() for path in (ROOT / "fusefs").rglob("*.py"))
-    names = set(re.findall(r"failpoints\.hit\(\"([\w.]+)\"\)", source))
+    names = set(re.findall(r"failpoints\.hit\(\"([\w.-]+)\"\)", source))
     tables = (ACTING, RECOVERING, REBUILDING, REPAIRING, SCRUBBING)
-    assert names == {name for table in tables for name in table}
+    here = {name for table in tables for name in table}
+    elsewhere = {*LEAST_HITS, *MOVES, *EVICTING, *PUBLISHING, *CLONING}
+    assert names == here | elsewhere
     assert source.count("failpoints.hit(") == len(re.findall(r"failpoints\.hit\(\"", source))
 
 

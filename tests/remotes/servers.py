@@ -10,6 +10,7 @@ import ctypes
 import http.client
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -31,16 +32,18 @@ _libc = ctypes.CDLL(None)
 
 
 def free_port(also: int = 0) -> int:
-    """A port of loopback that nobody listens on; if `also`, the one so much higher is free too."""
+    """A port of loopback that nobody listens on; if `also`, the one so much higher is free too.
+
+    None of those that the kernel gives to clients, which would take it before a server does.
+    """
+    lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
+        port = random.SystemRandom().randrange(10_000, lowest_of_clients - also)
         with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            if not also:
-                return port
             try:
-                other.bind(("127.0.0.1", port + also))
-            except (OSError, OverflowError):
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + also if also else 0))
+            except OSError:
                 continue
             return port
 

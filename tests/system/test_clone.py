@@ -112,11 +112,16 @@ def test_a_clone_goes_on_as_the_writer_and_the_original_is_refused(
         third.clean_up()
 
 
+#: Where a clone is killed, and the how manieth time; at the last of them it is a store.
+CLONING = {"clone.piece": 2, "clone.fetched": 1, "clone.made": 1, "clone.written": 1}
+
+
 def test_killed_in_the_middle_it_goes_on(mounted: Mounted, place: Path, other: Mounted) -> None:
     fetched = 0
-    for point in ("clone.piece=2:kill", "clone.fetched=1:kill", "clone.made=1:kill"):
+    for point, count in list(CLONING.items())[:-1]:
         before = fetched
-        done = run_fusefs("clone", f"file://{place}", other.store, FUSEFS_FAILPOINTS=point)
+        plan = f"{point}={count}:kill"
+        done = run_fusefs("clone", f"file://{place}", other.store, FUSEFS_FAILPOINTS=plan)
         assert done.returncode < 0, done
         refused = run_fusefs("mount", other.store, other.mnt)
         assert refused.returncode == NotAStore.exit_code

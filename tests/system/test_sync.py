@@ -147,10 +147,13 @@ def test_killing_agent_and_daemon_costs_nothing(
     assert segments <= len(list((synced.store / "segments").iterdir()))
 
 
-@pytest.mark.parametrize(
-    "point", ["sync.send", "sync.sent", "sync.cut", "sync.base", "sync.delta", "sync.tables",
-              "sync.intent", "sync.put", "sync.published"],
+PUBLISHING = (
+    "sync.send", "sync.sent", "sync.cut", "sync.base", "sync.delta", "sync.tables", "sync.intent",
+    "sync.put", "sync.published",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("point", PUBLISHING)
 def test_an_agent_that_dies_at_each_step_is_followed_by_another(
     store: Path, mnt: Path, place: Path, remote: Remote, point: str
 ) -> None:

@@ -209,7 +209,10 @@ def test_nothing_goes_while_somebody_reads_segments(fs: InProcess, away: Away) -
     assert evict(fs, agent)["segments"]
 
 
-@pytest.mark.parametrize("point", ["evict.proved", "evict.delete", "evict.deleted"])
+EVICTING = ("evict.proved", "evict.delete", "evict.deleted")
+
+
+@pytest.mark.parametrize("point", EVICTING)
 def test_killed_while_it_evicts(fs: InProcess, away: Away, point: str) -> None:
     agent, _ = agent_of(fs, away)
     failpoints.arm(f"{point}={1 if point == 'evict.proved' else 2}:EIO")
