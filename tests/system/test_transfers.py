@@ -30,7 +30,7 @@ pytestmark = pytest.mark.mount
 
 MIB = 1 << 20
 #: Of the file whose progress is looked at.
-LARGE = int(os.environ.get("FUSEFS_TRANSFER_MIB", "256")) * MIB
+LARGE = int(os.environ.get("FUSEFS_TRANSFER_MIB", "768")) * MIB
 
 
 @pytest.fixture
