@@ -34,10 +34,11 @@ def agent_of(fs: InProcess, away: Away) -> tuple[Agent, Counted]:
 def test_a_file_is_read_and_each_byte_is_fetched_once(fs: InProcess, away: Away) -> None:
     agent, remote = agent_of(fs, away)
     assert agent.read(b"a") == CONTENT
-    seen: set[int] = set()
-    for _, start, size in remote.reads:
-        assert not seen & set(range(start, start + size, 4096))
-        seen |= set(range(start, start + size, 4096))
+    seen: set[tuple[str, int]] = set()
+    for name, start, size in remote.reads:
+        pages = {(name, at) for at in range(start, start + size, 4096)}
+        assert not seen & pages
+        seen |= pages
     fs.remount()
     before = remote.read_bytes
     assert Agent(fs, away=remote).read(b"a") == CONTENT
@@ -57,8 +58,8 @@ def test_what_was_fetched_before_a_crash_is_not_fetched_again(fs: InProcess, awa
     }
     assert len(fetched) >= 6
     assert Agent(fs, away=remote).read(b"a") == CONTENT
-    again = {at // (1 << 20) for _, at, size in remote.reads if size == 1 << 20}
-    assert not {piece for _, at in fetched for piece in [at >> 20]} & again
+    again = {(away.names[name], at) for name, at, size in remote.reads if size == 1 << 20}
+    assert not fetched & again
 
 
 def test_readahead_grows_for_who_reads_in_sequence(fs: InProcess, away: Away) -> None:
