@@ -1,7 +1,8 @@
 """Taking back what was removed: an entry, a batch, a directory with everything in it.
 
 Never overwrites: what stands at the target stays, and the entry stays in the trash. Parents that
-are gone are made again, with the owner and mode that their mirror in the trash has. A directory
+are gone are made again, with the owner, mode and attributes that their mirror in the trash has; but
+a rule about the trash holds where it was given, so parents made elsewhere get none. A directory
 that stands is no obstacle: what was removed from it is laid into it.
 
 An entry or a directory that is moved whole is one act. What takes many acts may be cut short by a
@@ -21,6 +22,7 @@ from fusefs.model.entry import Entry, Operation, State, after
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.trash.globs import is_glob, matcher
 from fusefs.trash.ledger import STEP
+from fusefs.trash.policy import ATTRIBUTE
 from fusefs.trash.trash import Trash
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import TRASH_NAME, Tree
@@ -46,6 +48,7 @@ class Restorer:
         self.appeared: list[tuple[int, bytes]] = []
         self.restored: list[bytes] = []
         self.failed: list[tuple[bytes, FusefsError]] = []
+        self._is_elsewhere = False
 
     def restore(self, target: int | bytes, to: bytes | None = None) -> list[bytes]:
         """All steps at once; returns the restored paths. Raises what failed first."""
@@ -64,6 +67,7 @@ class Restorer:
         removed several times means the last removal. `is_batch`: all of the batch that an entry
         belongs to. Failures are in `failed`, that nothing was found too.
         """
+        self._is_elsewhere = to is not None
         try:
             if isinstance(target, int):
                 yield from self._numbered(target, to, is_batch)
@@ -351,10 +355,11 @@ class Restorer:
         mode = model.mode if model else stat.S_IFDIR | 0o755
         made = self._tree.make(above.ino, name, mode, self._caller)
         if model:
+            but = ATTRIBUTE if self._is_elsewhere else b""
             with self._tree.act() as act:
                 act.change(made)
                 made.uid, made.gid, made.mode = model.uid, model.gid, model.mode
-                self._tree.xattrs.copy(act, model, made)
+                self._tree.xattrs.copy(act, model, made, but)
         failpoints.hit("restore.parent")
         self.appeared.append((above.ino, name))
         return made

@@ -66,9 +66,9 @@ class Xattrs:
                 inode.flags &= ~HAS_XATTR
             inode.ctime = self._store.clock.time_ns()
 
-    def copy(self, act: Act, source: Inode, target: Inode) -> None:
-        """Give `target` the extended attributes of `source`, and no others."""
-        names = self.names(source.ino)
+    def copy(self, act: Act, source: Inode, target: Inode, but: bytes = b"") -> None:
+        """Give `target` the extended attributes of `source`, `but` that one, and no others."""
+        names = [name for name in self.names(source.ino) if name != but]
         if target.flags & HAS_XATTR:
             for key, _ in self._store.scan(keys.XATTR + target.ino.to_bytes(8, "big")):
                 if key[9:] not in names:

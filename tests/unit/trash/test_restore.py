@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from fusefs.errors import NoSuchEntry, NotPermitted, TargetExists
+from fusefs.trash.policy import ATTRIBUTE
 from fusefs.tree.removal import Caller
 from tests.unit import invariants
 from tests.unit.inprocess import InProcess
@@ -152,6 +153,21 @@ def test_a_directory_can_come_back_elsewhere(fs: InProcess) -> None:
     fs.restorer().restore(HOUR + b"/home/proj", b"/else/where")
     expected = {path.replace(b"home/proj", b"else/where"): c for path, c in before.items()}
     assert fs.tree_below(b"else/where") == expected
+
+
+@pytest.mark.parametrize("to", [None, b"new/place/file"])
+def test_a_rule_of_the_trash_stays_where_it_was_given(fs: InProcess, to: bytes | None) -> None:
+    """Else what is removed in the new place would go for good, for which nobody has asked."""
+    fs.mkdir(b"home")
+    fs.mkdir(b"home/proj")
+    fs.write(b"home/proj/file", b"content")
+    for name, value in ((ATTRIBUTE, b"90d"), (b"user.colour", b"blue")):
+        fs.tree.xattrs.set(fs.at(b"home/proj").ino, name, value)
+    remove_tree(fs, b"home")
+    fs.restorer().restore(b"home/proj/file", to)
+    made = fs.at(b"new/place" if to else b"home/proj")
+    expected = {b"user.colour"} if to else {b"user.colour", ATTRIBUTE}
+    assert set(fs.tree.xattrs.names(made.ino)) == expected
 
 
 def test_a_file_in_the_way_of_a_merge_stays(fs: InProcess) -> None:
