@@ -7,12 +7,14 @@ that has just come up may have a wrong one until the network corrects it. Theref
 
 - In the first `SETTLE_S` of a machine's run nothing expires, and what is removed then is dated when
   that time is over. After it, the wall clock is believed.
-- A clock that was set back over a restart of the machine counts as no time at all.
-- A clock that was behind and is corrected adds nothing: what counts is by how much it is further
-  than it ever was, the time that has passed since included.
+- A clock that was set back over a restart of the machine counts as no time at all. How long the
+  machine was off is not known then, so neither is what a right clock of its next run would add:
+  that counts as no time either.
+- A clock that is corrected while the machine runs adds nothing: what counts at the next start is by
+  how much the clock is further than it ever was, the time that has passed since included.
 
-So: never early, unless the wall clock is wrong over a restart of the machine and still wrong ten
-minutes later; at times late.
+So: never early, unless over a restart of the machine the wall clock is wrong, not even behind what
+it was before, and still wrong ten minutes later; at times late.
 """
 
 import msgspec
@@ -35,13 +37,15 @@ _KEY = keys.setting("steady")
 class Mark(msgspec.Struct, array_like=True):
     """Clocks at one moment; `now_ns` is ours.
 
-    `wall_ns` is the wall clock as if it had never been set back.
+    `wall_ns` is the wall clock as if it had never been set back. `is_behind`: this run of the
+    machine began with one that had been set back, so `wall_ns` lacks the time before.
     """
 
     boot: str
     uptime_ns: int
     wall_ns: int
     now_ns: int
+    is_behind: bool = False
 
 
 class Steady:
@@ -76,9 +80,11 @@ class Steady:
 
     def _believe_wall(self) -> None:
         mark, wall = self._mark, self.clock.time_ns()
-        passed = max(0, wall - mark.wall_ns)
+        further = wall - mark.wall_ns
+        passed = 0 if mark.is_behind else max(0, further)
         wall = max(wall, mark.wall_ns)
-        self._mark = Mark(self._boot, self.clock.uptime_ns(), wall, mark.now_ns + passed)
+        now = mark.now_ns + passed
+        self._mark = Mark(self._boot, self.clock.uptime_ns(), wall, now, is_behind=further < 0)
         self._is_same_run = True
         self._is_marked = False
 
@@ -117,4 +123,4 @@ class Steady:
         mark, uptime = self._mark, self.clock.uptime_ns()
         age_ns = uptime - mark.uptime_ns
         wall = max(self.clock.time_ns(), mark.wall_ns + age_ns)
-        return Mark(self._boot, uptime, wall, mark.now_ns + age_ns)
+        return Mark(self._boot, uptime, wall, mark.now_ns + age_ns, mark.is_behind)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import trio
 from hypothesis import HealthCheck, settings
@@ -24,7 +25,7 @@ from fusefs.errors import FusefsError, InUse, Refused, TargetExists
 from fusefs.model import keys
 from fusefs.model.entry import Entry, State
 from fusefs.trash.policy import FOREVER, parse_rule
-from fusefs.trash.steady import SETTLE_S
+from fusefs.trash.steady import SETTLE_S, Mark
 from fusefs.tree.removal import Caller
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
@@ -524,16 +525,19 @@ class TrashMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 4, 10, 61, 301, HOUR_S, DAY_S, 6 * DAY_S, 31 * DAY_S]))
     def time_passes(self, seconds: int) -> None:
-        is_settling = self.clock.uptime_ns() < SETTLE_S * 10**9
-        if is_settling and self.clock.uptime_ns() + seconds * 10**9 >= SETTLE_S * 10**9:
-            self.set_clock_right()
+        left_ns = SETTLE_S * 10**9 - self.clock.uptime_ns()
+        if 0 < left_ns <= seconds * 10**9:
+            self.settle()
+            self.fs.trash.steady.mark_if_due()  # as the background does within a second
+            seconds -= left_ns // 10**9
         self.clock.advance(seconds)
 
-    def set_clock_right(self) -> None:
-        """At least so right that it is not ahead."""
-        ahead_ns = self.clock.now_ns - self.clock.passed_ns - self.right_ns
-        if ahead_ns > 0:
-            self.clock.jump(-ahead_ns / 10**9)
+    def settle(self) -> None:
+        """The clock may be wrong no longer, unless it is behind what it was: see `steady`."""
+        row = self.fs.store.get(keys.setting("steady"))
+        if row is None or self.clock.now_ns >= msgspec.msgpack.decode(row, type=Mark).wall_ns:
+            self.wall_clock_is_set_right()
+        self.clock.advance(SETTLE_S - self.clock.uptime_ns() / 1e9)
 
     @rule(seconds=JUMP_S)
     def wall_clock_jumps(self, seconds: int) -> None:
@@ -575,7 +579,7 @@ class TrashMachine(RuleBasedStateMachine):
     ) -> None:
         """What was just removed is there when the clock is wrong, or right again, afterwards."""
         self.reboot(0, 0, True)
-        self.time_passes(SETTLE_S)
+        self.settle()
         if is_marked:
             self.step(1)
         self.remove_something(top)

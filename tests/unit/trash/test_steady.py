@@ -123,6 +123,29 @@ def test_a_clock_that_was_behind_and_is_right_again_does_not_add_time(fs: InProc
     assert now_s(fs) <= before + SETTLE_S + MARK_EVERY_S + 60 + SETTLE_S + 3
 
 
+@pytest.mark.parametrize("jump_s", [1000 * DAY_S, 999 * DAY_S])
+def test_nor_does_it_add_the_time_before_that_nobody_could_know(
+    fs: InProcess, jump_s: float
+) -> None:
+    """What was removed after a month off is not a month old when the clock is right again."""
+    look(fs)
+    reboot(fs, off_s=30 * DAY_S, jump_s=-1000 * DAY_S)
+    fs.clock.advance(SETTLE_S)
+    remove(fs)
+    fs.clock.jump(jump_s)
+    look(fs)
+    fs.crash()
+    reboot(fs, off_s=60, jump_s=1000 * DAY_S - jump_s)
+    fs.clock.advance(SETTLE_S)
+    look(fs)
+    assert fs.pending()
+    reboot(fs, off_s=8 * DAY_S)  # from then on it is known again how long the machine is off
+    fs.clock.advance(SETTLE_S)
+    for _ in range(3):
+        look(fs)
+    assert not fs.pending()
+
+
 def test_a_correction_while_the_machine_runs_is_not_added_at_the_next_start(fs: InProcess) -> None:
     look(fs)
     fs.clock.jump(-1000 * DAY_S)
