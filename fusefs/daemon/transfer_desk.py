@@ -1,4 +1,7 @@
-"""What can be asked about transfers. Each change of a status is an event of the kind "transfer"."""
+"""What can be asked about transfers: nothing is shown, or told, that a power cut could take back.
+
+Each change of a status is an event of the kind "transfer".
+"""
 
 import os
 from collections.abc import Mapping
@@ -112,6 +115,7 @@ class TransferDesk:
     async def show(self, arguments: TransferArguments, _uid: int) -> Record:
         """One transfer, with all that is known of it."""
         id = parse_id(arguments.id)
+        await self._transfers.settled()
         transfer = self._records.get(id)
         asked = self._records.specification(id)
         skipped = self._skipped(id) if transfer.files_skipped else []
@@ -132,6 +136,7 @@ class TransferDesk:
 
     async def all(self, arguments: ListArguments, _uid: int) -> list[Record]:
         """Transfers whose record is kept, the latest last."""
+        await self._transfers.settled()
         found = [
             (id, one)
             for id, one in self._records.all()
@@ -160,6 +165,7 @@ class TransferDesk:
         if arguments.after:
             time_text, _, id_text = arguments.after.partition(" ")
             since_ns, last = int(time_text), parse_id(id_text)
+        await self._transfers.settled()
         found = self._transfers.journal(since_ns, arguments.until_ns)
         behind = (one for one in found if (one.stop_ns, one.id) > (since_ns, last) or not last)
         page = list(islice(behind, _PAGE))

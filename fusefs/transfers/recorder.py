@@ -48,6 +48,8 @@ class Recorder:
         self._records = records
         self._scope = trio.CancelScope(shield=True)
         self._inbox_in, self._inbox = trio.open_memory_channel[_Act](10_000)
+        self._synced = trio.Event()
+        self._synced.set()
         self.tell: Callable[[bytes, Transfer], None] = lambda id, transfer: None
         self.hand_on: Callable[[bytes, Transfer], None] = lambda id, transfer: None
 
@@ -78,6 +80,11 @@ class Recorder:
         act = _Act(id, lambda: self._records.changed(id, change, files))
         return await self._ask(act)
 
+    async def settled(self) -> None:
+        """Returns when what the rows say is durable: who shows it to somebody waits for that."""
+        while not self._synced.is_set():
+            await self._synced.wait()
+
     async def _ask(self, act: _Act) -> Transfer:
         await self._inbox_in.send(act)
         await act.done.wait()
@@ -98,7 +105,7 @@ class Recorder:
             if before is None or before.status is not after.status:
                 changed.append((act.id, after))
         try:
-            await trio.to_thread.run_sync(self._store.sync)
+            await self._sync()
         except Exception as error:
             for act in acts:
                 act.error = act.error or error
@@ -108,6 +115,13 @@ class Recorder:
             self.tell(id, after)
             self._hand(id, after)
 
+    async def _sync(self) -> None:
+        self._synced = trio.Event()
+        try:
+            await trio.to_thread.run_sync(self._store.sync)
+        finally:
+            self._synced.set()
+
     async def _commit(self, act: _Act) -> tuple[Transfer | None, Transfer]:
         while True:
             batch, before, after = act.build()
@@ -116,6 +130,7 @@ class Recorder:
                 self._store.commit(batch)
             except DiskFull as error:
                 log.warning("transfers wait for space", transfer=shown(act.id), error=str(error))
+                await self._sync()  # what was changed before it, and can be seen
                 await trio.sleep(FULL_REST_S)
             else:
                 return before, after

@@ -328,6 +328,11 @@ class Transfers:
         if uid not in (0, self.records.specification(id).uid):
             raise NotPermitted(f"transfer {shown(id)} is another user's")
 
+    async def settled(self) -> None:
+        """Returns when what the records say is durable."""
+        if self.is_running:
+            await self._recorder.settled()
+
     def progress(self, id: bytes) -> tuple[int, int]:
         """Bytes that files under way have brought, good and sent, beside those of the record."""
         return self._mover.progress(id) if self.is_running else (0, 0)

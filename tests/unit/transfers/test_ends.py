@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ import trio.testing
 from fusefs.base import failpoints
 from fusefs.config.transfers import TransferOptions
 from fusefs.errors import NotPermitted, WrongState
+from fusefs.store.store import Store
 from fusefs.transfers import role
-from tests.unit.transfers.world import ENDED, World
+from tests.unit.transfers.world import ENDED, Record, World
 
 MIB = 1 << 20
 
@@ -251,3 +254,26 @@ async def test_progress_only_grows(world: World) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 24 * MIB
     assert json.loads((world.target / id / "manifest.json").read_bytes())
+
+
+async def test_nothing_is_shown_that_a_power_cut_could_take_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(world.source / "a", b"a")
+    disk = threading.Event()
+    sync = Store.sync
+    seen: list[Record] = []
+
+    async def look(id: str) -> None:
+        seen.append(await world.show(id))
+
+    async with world.running(), trio.open_nursery() as nursery:
+        id = await hold(world, "active")
+        monkeypatch.setattr(Store, "sync", lambda store: disk.wait(30) and sync(store))
+        nursery.start_soon(partial(world.ask, "transfer_cancel", id=id))
+        await world.wait_a_moment()
+        nursery.start_soon(look, id)
+        await world.wait_a_moment()
+        assert not seen
+        disk.set()
+    assert seen[0]["is_canceling"]
