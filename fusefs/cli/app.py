@@ -1,5 +1,6 @@
 """The program `fusefs`: its verbs, and the one place where errors become exit codes."""
 
+import importlib
 import os
 import sys
 import traceback
@@ -9,79 +10,46 @@ from typing import Annotated
 import typer
 
 from fusefs import __version__
-from fusefs.cli import (
-    agent,
-    clone,
-    copies,
-    cp,
-    df,
-    events,
-    evict,
-    fetch,
-    fsck,
-    gc,
-    info,
-    init,
-    mount,
-    output,
-    partial,
-    pin,
-    rebuild,
-    remote,
-    scrub,
-    status,
-    sync,
-    transfer,
-    trash,
-    umount,
-    version,
-    whereis,
-)
+from fusefs.cli import output
+from fusefs.cli.spelling import spelled
 from fusefs.errors import FusefsError, UsageError
 
 #: Of the shell: 128 and the number of SIGINT, of SIGPIPE.
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
-app = typer.Typer(
-    name="fusefs",
-    help="A filesystem that continues interrupted copies and forgets nothing too early.",
-    epilog="Start with: fusefs init STORE, fusefs mount STORE MNT. Each verb has --help.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("init")(init.init)
-app.command("mount")(mount.mount)
-app.command("umount")(umount.umount)
-app.command("cp")(cp.cp)
-app.command("put")(cp.put)
-app.command("get")(cp.get)
-app.command("status")(status.status)
-app.command("info")(info.info)
-app.command("df")(df.df)
-app.command("events")(events.events)
-app.command("fsck")(fsck.fsck)
-app.command("rebuild")(rebuild.rebuild)
-app.command("gc")(gc.gc)
-app.command("scrub")(scrub.scrub)
-app.command("clone")(clone.clone)
-app.command("evict")(evict.evict)
-app.command("fetch")(fetch.fetch)
-app.command("pin")(pin.pin)
-app.command("unpin")(pin.unpin)
-app.command("whereis")(whereis.whereis)
-app.command("copies")(copies.copies)
-app.add_typer(trash.app, name="trash")
-app.add_typer(partial.app, name="partial")
-app.add_typer(transfer.app, name="transfer")
-app.add_typer(remote.app, name="remote")
-app.add_typer(sync.app, name="sync")
-app.command("version")(version.version)
-app.command("agent", hidden=True)(agent.agent)
+#: Verb: its module in `fusefs.cli`, which has a function of that name. In the order of --help.
+VERBS = {
+    "init": "init",
+    "mount": "mount",
+    "umount": "umount",
+    "cp": "cp",
+    "put": "cp",
+    "get": "cp",
+    "status": "status",
+    "info": "info",
+    "df": "df",
+    "events": "events",
+    "fsck": "fsck",
+    "rebuild": "rebuild",
+    "gc": "gc",
+    "scrub": "scrub",
+    "clone": "clone",
+    "evict": "evict",
+    "fetch": "fetch",
+    "pin": "pin",
+    "unpin": "pin",
+    "whereis": "whereis",
+    "copies": "copies",
+    "version": "version",
+    "agent": "agent",
+}
+#: Modules of `fusefs.cli` with verbs of their own, behind those above.
+GROUPS = ("trash", "partial", "transfer", "remote", "sync")
+#: Of no use to people.
+_HIDDEN = ("agent",)
 
 
-@app.callback(invoke_without_command=True)
 def _program(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, log more.")] = False,
@@ -97,6 +65,32 @@ def _program(
         raise typer.Exit(UsageError.exit_code)
 
 
+def parser(arguments: Sequence[str]) -> typer.Typer:
+    """What understands `arguments`.
+
+    It knows the verb that they name, or all verbs if they name none: to load and to describe all
+    takes as long as the work of most.
+    """
+    called = next((argument for argument in arguments if not argument.startswith("-")), "")
+    known = [*VERBS, *GROUPS]
+    app = typer.Typer(
+        name="fusefs",
+        help="A filesystem that continues interrupted copies and forgets nothing too early.",
+        epilog="Start with: fusefs init STORE, fusefs mount STORE MNT. Each verb has --help.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_program)
+    for verb in [called] if called in known else known:
+        module = importlib.import_module(f"fusefs.cli.{VERBS.get(verb, verb)}")
+        if verb in GROUPS:
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(verb, hidden=verb in _HIDDEN)(getattr(module, verb))
+    return app
+
+
 def main() -> None:
     """The console script."""
     sys.exit(run(sys.argv[1:]))
@@ -106,8 +100,8 @@ def run(arguments: Sequence[str]) -> int:
     """Do what `arguments` say; returns the exit code. Errors are one line on stderr."""
     try:
         _arm_failpoints()
-        code = app(
-            args=list(map(fsck.spelled, arguments)), prog_name="fusefs", standalone_mode=False
+        code = parser(arguments)(
+            args=list(map(spelled, arguments)), prog_name="fusefs", standalone_mode=False
         )
         sys.stdout.flush()
     except FusefsError as error:

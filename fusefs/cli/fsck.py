@@ -12,22 +12,12 @@ from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
 from fusefs.cli.interrupt import at_interrupt
 from fusefs.cli.progress import bar
+from fusefs.cli.spelling import PART_OPTION
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fusefs.fsck.selection import Selection
-
-
-#: What the command line says as ``--read-data=PART``: an option with or without a value is nothing
-#: that the parser knows.
-_PART_OPTION = "--read-data-part"
-
-
-def spelled(argument: str) -> str:
-    """The argument as the parser understands it."""
-    head, equals, value = argument.partition("=")
-    return f"{_PART_OPTION}={value}" if equals and head == "--read-data" else argument
 
 
 def fsck(
@@ -39,7 +29,7 @@ def fsck(
             help="Read and verify every block too; =N/T the N-th of T parts, =X% some at random.",
         ),
     ] = False,
-    part: Annotated[str | None, typer.Option(_PART_OPTION, hidden=True)] = None,
+    part: Annotated[str | None, typer.Option(PART_OPTION, hidden=True)] = None,
     seed: Annotated[
         int | None, typer.Option(help="For X%: the same number selects the same blocks.")
     ] = None,

@@ -15,6 +15,7 @@ Called by `cli` only. Knows how to find, ask, start and stop; never parses argv 
     following       events on their way to its clients
     client          its other end
     surface         the verbs on a store, whether a daemon has it or not
+    opened          ... if not, in this process
     filesystem      assembles store, tree, files and trash
     pace            how long background work rests, so that requests come first
     scrubbing       when blocks are read to verify them, and the records of bad ones

@@ -1,18 +1,15 @@
 """The verbs on a store, the same whether a daemon serves it or nobody does.
 
 `reach` is the one way by which `cli` gets at a store. A store that a daemon serves is asked through
-its socket; any other is opened in this process, which recovers it and locks it meanwhile.
+its socket; any other is opened in this process, which recovers it and locks it meanwhile: only for
+that is all loaded that a daemon needs.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
-import trio
 
 from fusefs.daemon.client import Client
 from fusefs.daemon.writer import writer_of
@@ -20,7 +17,6 @@ from fusefs.errors import DaemonFailed, StoreLocked
 
 if TYPE_CHECKING:
     from fusefs.daemon.collecting import Progress
-    from fusefs.daemon.service import Service
 
 #: A JSON object; names in it are text with surrogate escapes for bytes that are not UTF-8.
 Record = dict[str, Any]
@@ -28,8 +24,6 @@ Record = dict[str, Any]
 #: How long a starting or draining daemon, or another verb, may keep the store from us.
 PATIENCE_S = 10.0
 _POLL_S = 0.02
-#: For a purge or a scrub to go on, between two looks at it.
-_MOMENT_S = 0.1
 
 
 class Surface(Protocol):
@@ -66,46 +60,6 @@ class Surface(Protocol):
         """Make everything written so far durable."""
 
 
-class InProcess:
-    """A store that this process has opened for itself."""
-
-    def __init__(self, service: "Service") -> None:
-        self._service = service
-
-    def status(self) -> Record:
-        return self._service.status()
-
-    def df(self) -> Record:
-        return self._service.df()
-
-    def info(self, path: bytes) -> Record:
-        return self._service.info(path)
-
-    def ask(self, verb: str, **arguments: Any) -> Any:
-        found = self._service.verb(verb)
-        assert found is not None, verb
-        kind, perform = found
-        decoded = msgspec.convert(arguments, type=kind, builtin_types=(bytes,))
-        return trio.run(perform, decoded, os.getuid())
-
-    def purge_progress(self, jobs: list[int]) -> list[Record]:
-        self._service.purge_for(_MOMENT_S)
-        return list(self.ask("trash_jobs", numbers=jobs))
-
-    def scrub_progress(self) -> Record:
-        trio.run(self._service.scrub_for, _MOMENT_S)
-        return dict(self.ask("scrub_status"))
-
-    def gc(self, dry_run: bool, on_progress: "Progress | None" = None) -> Record:
-        return trio.run(self._service.gc, dry_run, on_progress)
-
-    def checkpoint(self) -> None:
-        self._service.checkpoint()
-
-    def flush(self) -> None:
-        """Nothing to do: no one writes, and closing the store makes its changes durable."""
-
-
 @contextmanager
 def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
     """The surface of `store`, through its daemon or in this process.
@@ -120,8 +74,10 @@ def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
                 yield client
             return
         if writer_of(store) is None:
+            from fusefs.daemon.opened import open_here
+
             try:
-                opened = _open_in_process(store)
+                opened = open_here(store)
             except StoreLocked:
                 pass  # someone was faster: ask them
             else:
@@ -137,14 +93,3 @@ def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
                 f" wait, look at {store}/daemon.log, or end that process"
             )
         time.sleep(_POLL_S)
-
-
-def _open_in_process(store: Path) -> tuple[InProcess, Callable[[], None]]:
-    from fusefs.config.options import MountOptions
-    from fusefs.daemon.filesystem import Filesystem
-    from fusefs.daemon.logs import log_to_file
-    from fusefs.daemon.service import Service
-
-    log_to_file(store)  # what a recovery found is to be known later too
-    filesystem = Filesystem.open(store, MountOptions())
-    return InProcess(Service(filesystem, None)), filesystem.close
