@@ -21,6 +21,8 @@ from fusefs.agent.surveying import survey
 from fusefs.errors import ContentDiffers, FusefsError, RemoteError
 from fusefs.remotes import file_places
 from fusefs.remotes.files import Files, read_fully
+from fusefs.remotes.throttle import Limits
+from fusefs.remotes.throttled_files import ThrottledFiles
 from fusefs.transfers import manifest
 from fusefs.transfers.api import Moved
 from fusefs.transfers.orders import (
@@ -49,9 +51,9 @@ _CLEANED_MOST = 1000
 log = structlog.get_logger(__name__)
 
 
-async def run(link: Link, _places: Places) -> None:
+async def run(link: Link, places: Places) -> None:
     """Work for the daemon that `link` leads to, until cancelled."""
-    await Moving(link).run()
+    await Moving(link, places.limits).run()
 
 
 class Asks(Protocol):
@@ -80,12 +82,23 @@ class _Work:
         if self.is_withdrawn:
             raise Withdrawn
 
+    def wait(self) -> None:
+        """It lives, though nothing moves: it is not its turn. Raises Withdrawn."""
+        self.tick(self.good, self.sent)
+
 
 class Moving:
-    """Does orders of the daemon that `link` leads to."""
+    """Does orders of the daemon that `link` leads to. What moves is within `limits`, but for
+    manifests, which are small."""
 
-    def __init__(self, link: Asks, connect: Callable[[Place], Files] = file_places.connect) -> None:
+    def __init__(
+        self,
+        link: Asks,
+        limits: Limits,
+        connect: Callable[[Place], Files] = file_places.connect,
+    ) -> None:
         self._link = link
+        self._limits = limits
         self._connect = connect
         self._works: dict[str, _Work] = {}
         self._places: dict[Place, Files] = {}
@@ -201,7 +214,8 @@ class Moving:
         target.remove_folder(folder + b"/" + PARTIAL)
 
     def _move(self, work: _Work, order: MoveOrder) -> Moved:
-        source, target = self._at(order.source), self._at(order.destination)
+        source = self._limited(order.source, work)
+        target = self._limited(order.destination, work)
         folder = order.transfer.encode()
         return Carrying(source, target, order.path, folder, order.number).run(work.tick)
 
@@ -225,6 +239,13 @@ class Moving:
         if found is None:
             found = self._places.setdefault(place, self._connect(place))
         return found
+
+    def _limited(self, place: Place, work: _Work) -> Files:
+        """A place for one order, within its bandwidth."""
+        files = self._at(place)
+        if not place.limit:
+            return files
+        return ThrottledFiles(files, *self._limits.buckets(place.url, place.limit), work.wait)
 
     def _forget_places(self, order: Order) -> None:
         """Connect anew the next time: what there is may be the cause of the failure."""

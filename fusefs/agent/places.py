@@ -7,9 +7,11 @@ import structlog
 import trio
 
 from fusefs.agent.link import Link
+from fusefs.base.clock import SystemClock
 from fusefs.errors import NoSuchRemote, RemoteUnreachable
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes.api import Remote
+from fusefs.remotes.throttle import Limits
 from fusefs.sync.places import connect
 
 #: Calls to remotes at one time, of all tasks together; each has a thread, and perhaps a segment.
@@ -26,11 +28,11 @@ class Place:
     `retries`: calls that were made again, since it was. Raises as `sync.places.connect`.
     """
 
-    def __init__(self, name: str, row: Row) -> None:
+    def __init__(self, name: str, row: Row, limits: Limits) -> None:
         self.name = name
         self.row = row
         self.retries = 0
-        self.remote: Remote = connect(row, self._note_retry)
+        self.remote: Remote = connect(row, self._note_retry, limits)
 
     def _note_retry(self, call: str, attempt: int, error: RemoteUnreachable) -> None:
         self.retries += 1
@@ -38,10 +40,11 @@ class Place:
 
 
 class Places:
-    """The remotes of the store that `link` leads to."""
+    """The remotes of the store that `link` leads to. `limits`: of whoever moves bytes there."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self.limits = Limits(SystemClock())
         self._places: dict[str, Place] = {}
         self._calls = trio.CapacityLimiter(MAX_CALLS)
 
@@ -56,7 +59,7 @@ class Places:
             raise NoSuchRemote(f"the store has no remote {name}")
         known = self._places.get(name)
         if known is None or _address(known.row) != _address(row):
-            known = await self.call(Place, name, row)
+            known = await self.call(Place, name, row, self.limits)
             self._places[name] = known
         known.row = row
         return known

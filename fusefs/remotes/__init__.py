@@ -12,7 +12,8 @@
     objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL; services: how each is spelt;
                 answers: what they say, as errors of ours
     files       the seam for files under names of their own, for transfers; local_files,
-                object_files, sftp_files: what has it; file_places: from a place to it
+                object_files, sftp_files: what has it; file_places: from a place to it;
+                throttled_files: within its bandwidth
     around      a remote around a remote; so are:
     retry, throttle, verify, fault
                 wrappers that try again, limit bytes a second, do not believe, fail as planned

@@ -10,6 +10,9 @@ A limit is written as people say it, units being powers of 1024::
 The first part that fits the local time holds; where none fits there is no limit. What was moved is
 paid for afterwards, by whoever comes next in that direction: a small call after a pause goes at
 once, and an object goes in one piece, at the speed of the line; the limit holds on average.
+
+It holds for all that one process moves: objects, and files of transfers (`throttled_files`), pay
+from the same buckets, which `Limits` hands out.
 """
 
 import re
@@ -116,9 +119,14 @@ class Bucket:
         self._tokens = 0.0
         self._filled_s = clock.monotonic()
 
-    def take(self, size: int) -> bool:
-        """Take so many bytes once it is not empty; False if everything stops before."""
+    def take(self, size: int, waiting: Callable[[], None] | None = None) -> bool:
+        """Take so many bytes once it is not empty; False if everything stops before.
+
+        `waiting` is called again and again meanwhile, and may raise to end it.
+        """
         while (lack_s := self._try(size)) is not None:
+            if waiting:
+                waiting()
             if self._wait(min(max(lack_s, _LEAST_S), _PIECE_S)):
                 return False
         return True
@@ -176,3 +184,21 @@ def buckets(timetable: Timetable, clock: Clock, wait: Wait | None = None) -> tup
         Bucket(clock, lambda: timetable.at(local_minute(clock))[0], wait),
         Bucket(clock, lambda: timetable.at(local_minute(clock))[1], wait),
     )
+
+
+class Limits:
+    """The buckets of one process: whoever goes to one place by one limit has the same."""
+
+    def __init__(self, clock: Clock, wait: Wait | None = None) -> None:
+        self._clock = clock
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._buckets: dict[tuple[str, str], tuple[Bucket, Bucket]] = {}
+
+    def buckets(self, place: str, limit: str) -> tuple[Bucket, Bucket]:
+        """Up and down, for a place and its limit. Raises BadRemote."""
+        with self._lock:
+            if (found := self._buckets.get((place, limit))) is None:
+                found = buckets(Timetable.parse(limit), self._clock, self._wait)
+                self._buckets[place, limit] = found
+            return found

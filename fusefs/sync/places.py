@@ -17,12 +17,13 @@ from fusefs.remotes.address import connect as connect_to
 from fusefs.remotes.api import Remote
 from fusefs.remotes.encrypted import open_with
 from fusefs.remotes.retry import Retrying, Tried
-from fusefs.remotes.throttle import Throttled, Timetable, buckets
+from fusefs.remotes.throttle import Limits, Throttled
 from fusefs.remotes.verify import Verified
 
 
-def connect(row: Row, tried: Tried | None = None) -> Remote:
-    """The remote of a row; `tried` hears of calls that are made again.
+def connect(row: Row, tried: Tried | None = None, limits: Limits | None = None) -> Remote:
+    """The remote of a row; `tried` hears of calls that are made again. `limits`: of all who share
+    its bandwidth; None for one who has it alone.
 
     Raises BadRemote, WrongKey, and of an encrypted one what reading its key slots raises.
     """
@@ -30,7 +31,8 @@ def connect(row: Row, tried: Tried | None = None) -> Remote:
     clock = SystemClock()
     remote: Remote = connect_to(row.url, known)
     if row.limit:
-        remote = Throttled(remote, *buckets(Timetable.parse(row.limit), clock))
+        limits = limits or Limits(clock)
+        remote = Throttled(remote, *limits.buckets(row.url, row.limit))
     remote = Retrying(remote, clock, tried=tried)
     if row.is_encrypted:
         remote = open_with(remote, known)

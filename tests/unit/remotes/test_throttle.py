@@ -1,12 +1,17 @@
 """Bytes a second, by the time of day."""
 
 import time
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from fusefs.errors import BadRemote, RemoteUnreachable
+from fusefs.remotes.local_files import LocalFiles
 from fusefs.remotes.memory import MemoryRemote
-from fusefs.remotes.throttle import Bucket, Throttled, Timetable, buckets
+from fusefs.remotes.throttle import Bucket, Limits, Throttled, Timetable, buckets
+from fusefs.remotes.throttled_files import ThrottledFiles
 from tests.unit.clocks import ManualClock
 
 K, M = 1 << 10, 1 << 20
@@ -138,3 +143,58 @@ def test_the_time_is_that_of_this_place() -> None:
     up.take(100 * M)
     up.take(1)
     assert not waits
+
+
+def test_files_and_objects_pay_from_the_same_buckets(tmp_path: Path) -> None:
+    clock = ManualClock()
+    signs: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        clock.advance(seconds)
+        return False
+
+    limits = Limits(clock, wait)
+    remote = Throttled(
+        MemoryRemote("memory://throttle-shared"), *limits.buckets("memory://shared", "1M")
+    )
+    files = ThrottledFiles(
+        LocalFiles(bytes(tmp_path)), *limits.buckets("memory://shared", "1M"),
+        lambda: signs.append(clock.monotonic()),
+    )  # fmt: skip
+    began = clock.monotonic()
+    for number in range(4):
+        remote.put(f"o/{number}", bytes(M))
+        files.write_whole(b"whole/%d" % number, [bytes(M // 2)] * 2)
+        with closing(files.writer(b"part/%d" % number, 0)) as writer:
+            writer.write(bytes(M))
+        files.patch(b"part/%d" % number, 0, bytes(M))
+    up_s = clock.monotonic() - began
+    assert 15 <= up_s <= 16
+    for number in range(4):
+        assert len(remote.get(f"o/{number}")) == M
+        with closing(files.reader(b"part/%d" % number)) as reader:
+            assert len(reader.read(0, M)) == M
+    assert 6 <= clock.monotonic() - began - up_s <= 8
+    gaps = [after - before for before, after in pairwise(signs)]
+    assert max(gaps) <= 3, "who waits gives signs of life"
+
+
+def test_other_places_and_other_limits_have_buckets_of_their_own() -> None:
+    limits = Limits(ManualClock())
+    assert limits.buckets("file:///a", "1M") is limits.buckets("file:///a", "1M")
+    assert limits.buckets("file:///a", "1M") is not limits.buckets("file:///a", "2M")
+    assert limits.buckets("file:///a", "1M") is not limits.buckets("file:///b", "1M")
+
+
+def test_a_wait_for_ones_turn_can_be_ended(tmp_path: Path) -> None:
+    class Withdrawn(Exception):
+        pass
+
+    def end() -> None:
+        raise Withdrawn
+
+    limits = Limits(ManualClock())
+    files = ThrottledFiles(LocalFiles(bytes(tmp_path)), *limits.buckets("file:///a", "1"), end)
+    files.write_whole(b"first", [bytes(M)])
+    with pytest.raises(Withdrawn):
+        files.write_whole(b"second", [bytes(M)])

@@ -21,6 +21,7 @@ from fusefs.errors import RemoteDenied, RemoteUnreachable
 from fusefs.model.transfer import TERMINAL, Endpoint, Kind, Move
 from fusefs.remotes.files import Seen
 from fusefs.remotes.local_files import LocalFiles, LocalReader, LocalWriter
+from fusefs.remotes.throttle import Limits
 from fusefs.transfers.orders import Place
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
@@ -110,14 +111,17 @@ class GatedFiles(LocalFiles):
 
 
 class World:
-    """`root`: where its store, sources and destinations are."""
+    """`root`: where its store, sources and destinations are. `limits`: of the agent."""
 
-    def __init__(self, root: Path, options: TransferOptions | None = None) -> None:
+    def __init__(
+        self, root: Path, options: TransferOptions | None = None, limits: Limits | None = None
+    ) -> None:
         self.root = root
         self.source, self.target = root / "source", root / "target"
         for directory in (self.source, self.target):
             directory.mkdir(exist_ok=True)
         self.clock = ManualClock()
+        self.limits = limits or Limits(self.clock)
         self.gates = Gates()
         self.options = options or TransferOptions(stall_s=5, retries=2)
         self.fs = InProcess(root / "store", self.clock, MountOptions(transfers=self.options))
@@ -150,7 +154,7 @@ class World:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.transfers.serve)
             if agent:
-                nursery.start_soon(Moving(self, self._connect).run)
+                nursery.start_soon(Moving(self, self.limits, self._connect).run)
             while not self.transfers.is_running:
                 await trio.testing.wait_all_tasks_blocked()
             try:
@@ -160,7 +164,8 @@ class World:
                 nursery.cancel_scope.cancel()
 
     def _connect(self, place: Place) -> GatedFiles:
-        return GatedFiles(os.path.join(place.directory, place.path).rstrip(b"/"), self.gates)
+        directory = place.directory or place.url.removeprefix("file://").encode()
+        return GatedFiles(os.path.join(directory, place.path).rstrip(b"/"), self.gates)
 
     def hold_staging(self) -> "Staging":
         """Have all of the store be elsewhere, until `done` of this."""
