@@ -26,14 +26,13 @@ log = structlog.get_logger(__name__)
 
 
 class AgentProcess:
-    """The agent of the store at `path`. `pid`: 0 while there is none; `starts`: how many were."""
+    """The agent of the store at `path`. `pid`: 0 while there is none."""
 
     def __init__(self, path: Path, is_wanted: Callable[[], bool]) -> None:
         self._path = path
         self._is_wanted = is_wanted
         self._news = trio.Event()
         self.pid = 0
-        self.starts = 0
 
     def wake(self) -> None:
         """Whether it is wanted may have changed."""
@@ -76,7 +75,6 @@ class AgentProcess:
         finally:
             os.close(output)
         self.pid = process.pid
-        self.starts += 1
         try:
             await process.wait()
         finally:

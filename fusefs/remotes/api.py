@@ -25,12 +25,11 @@ class Capabilities:
 
     `is_conditional`: of two `put`s of one name at the same time only one succeeds, whatever
     machines they come from; otherwise `put` looks first, and a race is possible.
-    `knows_free_space`: `free_bytes` answers. `is_local`: no network is between.
+    `knows_free_space`: `free_bytes` answers.
     """
 
     is_conditional: bool
     knows_free_space: bool = False
-    is_local: bool = False
 
 
 class Found(NamedTuple):

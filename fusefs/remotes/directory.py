@@ -84,7 +84,7 @@ class DirectoryRemote:
         """Found out by a look at whether the file system has hard links, once it can be had."""
         if not self._capabilities:
             self._capabilities = Capabilities(
-                is_conditional=self._has_links(), knows_free_space=True, is_local=True
+                is_conditional=self._has_links(), knows_free_space=True
             )
         return self._capabilities
 

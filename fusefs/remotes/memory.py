@@ -18,7 +18,7 @@ _places: dict[str, tuple[_Objects, threading.Lock]] = {}
 class MemoryRemote:
     """Objects in a dictionary, with the time of their writing."""
 
-    capabilities = Capabilities(is_conditional=True, is_local=True)
+    capabilities = Capabilities(is_conditional=True)
 
     def __init__(self, place: str) -> None:
         self.place = place

@@ -35,8 +35,8 @@ CHUNK_SIZE = 64 << 10
 MAGIC = b"FUSEFSX\x01"
 SALT_SIZE = 19
 _TAG_SIZE = 16
-FRAME_OVERHEAD = SALT_SIZE + 1 + _TAG_SIZE
-FRAME_SIZE = CHUNK_SIZE + FRAME_OVERHEAD
+_FRAME_OVERHEAD = SALT_SIZE + 1 + _TAG_SIZE
+FRAME_SIZE = CHUNK_SIZE + _FRAME_OVERHEAD
 _VEILED_NAME_SIZE = 216
 HEAD_SIZE = len(MAGIC) + _VEILED_NAME_SIZE
 
@@ -95,15 +95,10 @@ def unseal(key: bytes, name: bytes, first: int, frames: memoryview) -> Frames:
     return Frames(b"".join(parts), is_end)
 
 
-def sealed_size(size: int) -> int:
-    """Bytes of the encrypted object for a plain one."""
-    return HEAD_SIZE + size + FRAME_OVERHEAD * max(1, -(-size // CHUNK_SIZE))
-
-
 def plain_size(sealed: int) -> int:
     """Bytes of the plain object for an encrypted one.
 
     Where there is none of that size, what its frames could hold at most: reading tells the damage.
     """
     whole, rest = divmod(max(0, sealed - HEAD_SIZE), FRAME_SIZE)
-    return whole * CHUNK_SIZE + max(0, rest - FRAME_OVERHEAD)
+    return whole * CHUNK_SIZE + max(0, rest - _FRAME_OVERHEAD)

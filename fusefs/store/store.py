@@ -153,11 +153,6 @@ class Store:
             os.close(lock)
             raise
 
-    @staticmethod
-    def peek(path: Path) -> StoreIdentity:
-        """What the store is, without opening it. Raises NotAStore, FormatTooNew, StoreDamaged."""
-        return identity.read(path)
-
     def close(self) -> None:
         """Checkpoint, seal and unlock. Also unlocks when the disk refuses, and raises then."""
         try:

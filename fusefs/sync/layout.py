@@ -252,7 +252,8 @@ def unpack_table(content: bytes, name: str) -> list[Segment]:
 
 
 def unpack_rows(content: bytes, name: str) -> Iterator[Rows]:
-    """The batches of an object of rows, each to be applied whole, in this order.
+    """The batches of an object of rows, each to be applied whole, in this order; a row that is None
+    is to be deleted.
 
     Raises ObjectDamaged, FormatTooNew.
     """
@@ -362,14 +363,6 @@ def row_pieces(remote: Remote, checkpoint: Checkpoint) -> list[Piece]:
     """
     base = read_base(remote, checkpoint)
     return [*base.pieces, *(piece for delta in checkpoint.deltas for piece in delta.pieces)]
-
-
-def read_rows(remote: Remote, piece: Piece) -> Iterator[Rows]:
-    """The batches of one of `row_pieces`; a row that is None is to be deleted.
-
-    Raises NoSuchObject, ObjectDamaged, FormatTooNew.
-    """
-    return unpack_rows(read_piece(remote, piece), piece.name)
 
 
 def read_segments(remote: Remote, checkpoint: Checkpoint) -> dict[int, Segment]:

@@ -11,6 +11,7 @@ import pytest
 
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FormatTooNew, NotAStore, StoreDamaged, StoreExists, StoreLocked
+from fusefs.store import identity
 from fusefs.store.index import Index
 from fusefs.store.store import Store
 from tests.unit.clocks import ManualClock
@@ -26,7 +27,7 @@ def change(path: Path, **fields: Any) -> None:
 def test_init_says_what_it_made(tmp_path: Path, clock: ManualClock) -> None:
     path = tmp_path / "a" / "b"
     made = Store.init(path, StoreOptions("zstd"), clock=clock, mountpoint="/mnt/x")
-    assert Store.peek(path) == made
+    assert identity.read(path) == made
     assert made.compression == "zstd"
     assert made.mountpoint == "/mnt/x"
     assert made.created_ns == clock.time_ns()

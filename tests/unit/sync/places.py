@@ -121,7 +121,7 @@ def restored(remote: Remote, sequence: int | None = None) -> tuple[Checkpoint, R
     checkpoint = layout.read_checkpoint(remote, sequence or max(layout.sequences(remote)))
     rows: Rows = {}
     for piece in layout.row_pieces(remote, checkpoint):
-        for batch in layout.read_rows(remote, piece):
+        for batch in layout.unpack_rows(layout.read_piece(remote, piece), piece.name):
             for key, row in batch.items():
                 if row is None:
                     rows.pop(key, None)
