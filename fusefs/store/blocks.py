@@ -235,11 +235,14 @@ class Blocks:
         block = self.row(batch, number)
         if block.refs + by < 0:
             raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
-        is_here = block.segment in self._log.sizes and batch.get(keys.corruption(number)) is None
-        if block.refs + by or is_here:
+        if block.refs + by or self._is_garbage_kept(batch, number, block):
             batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
         else:
             self.drop(batch, number)
+
+    def _is_garbage_kept(self, batch: Batch, number: int, block: Block) -> bool:
+        """Whether a block that nothing needs any more may be found again by its content."""
+        return block.segment in self._log.sizes and batch.get(keys.corruption(number)) is None
 
     def drop(self, batch: Batch, number: int) -> None:
         """Forget a block that nothing needs, and what is known of it."""
