@@ -19,6 +19,7 @@ import msgspec
 from fusefs.model import keys, remote
 from fusefs.model.remote import Copy
 from fusefs.store import format
+from fusefs.store.recovery import list_segments
 
 NAME = "cache"
 #: What is fetched begins and ends at multiples of this, or with the segment: a hole is told from
@@ -92,7 +93,7 @@ class Cache:
         if self._sizes is None:
             self._sizes = {}
             found = []
-            for number in _segments_in(self._directory):
+            for number in list_segments(self._directory) if self._directory.exists() else ():
                 try:
                     status = os.stat(self.path(number))
                 except FileNotFoundError:
@@ -135,16 +136,3 @@ def _next_data(descriptor: int, hole: int, end: int) -> int:
         if error.errno == errno.ENXIO:  # no data behind the hole
             return end
         raise
-
-
-def _segments_in(directory: Path) -> Iterator[int]:
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return
-    for name in names:
-        if len(name) == 16:
-            try:
-                yield int(name, 16)
-            except ValueError:
-                continue
