@@ -19,9 +19,10 @@ class Dispatcher(Role):
         await self._queue.take(id)
         is_begun = False
         try:
-            for number, move in enumerate(self._records.specification(id).moves):
-                paths = [file.path for file in self._records.files(id) if file.move == number]
-                if not await self._office.carrier.is_staged(move.source, paths):
+            moves = self._records.specification(id).moves
+            for number, files in self._records.waiting(id).items():
+                paths = [file.path for file in files]
+                if not await self._office.carrier.is_staged(moves[number].source, paths):
                     await self.change(id, Operation.STAGE)
                     break
             else:

@@ -5,7 +5,6 @@ given up. No sign of life for the stall time is a failure like that of a network
 is skipped and named; under `Policy.STOP` it ends the transfer and its other moves.
 """
 
-from collections import defaultdict
 from math import inf
 
 import structlog
@@ -95,13 +94,9 @@ class Mover(Role):
 
     async def _move_all(self, asked: Specification) -> None:
         """Every file that waits; raises the first error that ends the transfer."""
-        waiting = defaultdict[int, list[File]](list)
-        for file in self._records.files(asked.id):
-            if file.state is FileState.WAITING:
-                waiting[file.move].append(file)
         failed: list[FusefsError] = []
         async with trio.open_nursery() as nursery:
-            for number, files in waiting.items():
+            for number, files in self._records.waiting(asked.id).items():
                 nursery.start_soon(
                     self._move_group, asked, number, files, failed, nursery.cancel_scope
                 )

@@ -1,5 +1,6 @@
 """The rows of transfers: read, and put together as the batch of one change."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
@@ -46,6 +47,14 @@ class Records:
     def files(self, id: bytes) -> Iterator[File]:
         for _, row in self._store.scan(keys.transfer_files(id)):
             yield rows.unpack_file(row)
+
+    def waiting(self, id: bytes) -> dict[int, list[File]]:
+        """The files that are still to be moved, by the number of their move."""
+        found = defaultdict[int, list[File]](list)
+        for file in self.files(id):
+            if file.state is FileState.WAITING:
+                found[file.move].append(file)
+        return found
 
     def all(self) -> Iterator[tuple[bytes, Transfer]]:
         """Every transfer and its id, in no order that means anything; not what does not decode,

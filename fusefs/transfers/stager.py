@@ -4,7 +4,7 @@ import trio
 
 from fusefs.errors import RemoteUnreachable
 from fusefs.model import transfer as model
-from fusefs.model.transfer import FileState, Operation, Transfer
+from fusefs.model.transfer import Operation, Transfer
 from fusefs.transfers.role import Role, rest_s
 
 
@@ -14,16 +14,13 @@ class Stager(Role):
     name = model.Role.STAGER
 
     async def work(self, id: bytes, transfer: Transfer) -> None:
-        for number, move in enumerate(self._records.specification(id).moves):
-            paths = [
-                file.path
-                for file in self._records.files(id)
-                if file.move == number and file.state is FileState.WAITING
-            ]
+        moves = self._records.specification(id).moves
+        for number, files in self._records.waiting(id).items():
+            paths = [file.path for file in files]
             tries = 0
             while True:
                 try:
-                    await self._office.carrier.stage(move.source, paths)
+                    await self._office.carrier.stage(moves[number].source, paths)
                     break
                 except RemoteUnreachable:
                     tries += 1

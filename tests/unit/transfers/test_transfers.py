@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +25,10 @@ from fusefs.errors import (
     TooManyTransfers,
     UnknownEndpoint,
 )
+from fusefs.model.transfer import File
 from fusefs.transfers import request
 from fusefs.transfers.api import Found, Surveyed
+from fusefs.transfers.records import Records
 from tests.unit.transfers.world import World, end
 
 MIB = 1 << 20
@@ -137,6 +140,33 @@ async def test_names_that_would_leave_the_folder_are_refused(world: World) -> No
         surveyed = Surveyed((Found(0, name, 1),))
         with pytest.raises(BadTransfer):
             request.files_of(surveyed, [world.move()], world.options)
+
+
+async def test_many_sources_do_not_have_the_files_read_for_each_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[bytes] = []
+    files = Records.files
+
+    def counted(records: Records, id: bytes) -> Iterator[File]:
+        reads.append(id)
+        return files(records, id)
+
+    monkeypatch.setattr(Records, "files", counted)
+    counts = []
+    async with world.running():
+        for sources in (2, 12):
+            moves = []
+            for number in range(sources):
+                write(world.root / f"s{number}" / f"f{number}", b"content")
+                source = end(world.root / f"s{number}")
+                moves.append({"source": source, "files": [b"f%d" % number]})
+            reads.clear()
+            answer = await world.ask("transfer_create", moves=moves, destination=end(world.target))
+            record = await world.until(answer["id"])
+            assert (record["status"], record["files_moved"]) == ("succeeded", sources)
+            counts.append(len(reads))
+    assert counts[0] == counts[1] > 0
 
 
 async def test_a_file_that_vanished_fails_the_transfer_and_is_named(world: World) -> None:
