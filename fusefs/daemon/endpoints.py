@@ -51,7 +51,7 @@ def _url(text: str, secrets: str, what: str) -> Endpoint:
         raise BadTransfer(f"{what}: {text} is no URL ({error})") from None
     if parts.password is not None:
         raise BadTransfer(f"{what}: no passwords in URLs: say where they are by --secrets")
-    if parts.scheme != "file":
+    if parts.scheme != "file" or parts.query:
         return Endpoint(Kind.URL, text, secrets=secrets)
     path = os.path.normpath(os.fsencode(unquote(parts.path)))
     if not path.startswith(b"/"):

@@ -3,12 +3,10 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
-from fusefs.errors import BadRemote, RemoteMissing
+from fusefs.errors import BadRemote
 from fusefs.remotes import address, secrets
-from fusefs.remotes.address import Address
 from fusefs.remotes.files import Files
 from fusefs.remotes.local_files import LocalFiles
 
@@ -27,14 +25,14 @@ class Place(Protocol):
 
 
 def connect(place: Place, environ: Mapping[str, str] = os.environ) -> Files:
-    """Raises BadRemote for a URL that makes no sense or has no files, RemoteMissing."""
+    """Raises BadRemote for a URL that makes no sense or has no files."""
     if not place.url:
-        return _local(place.directory, place.path)
+        return LocalFiles(_below(place.directory, place.path))
     parsed = address.parse(place.url)
     found = secrets.read(place.secrets, environ)
     if parsed.scheme == "file":
-        _require_mounted(parsed)
-        return _local(os.fsencode(parsed.path), place.path)
+        directory = _below(os.fsencode(parsed.path), place.path)
+        return LocalFiles(directory, parsed.options.get("mountpoint"))
     if parsed.scheme == "memory":
         raise BadRemote(f"{parsed.place}: transfers know no {parsed.scheme}")
     if parsed.scheme == "sftp":
@@ -51,11 +49,5 @@ def connect(place: Place, environ: Mapping[str, str] = os.environ) -> Files:
     return ObjectFiles(replace(parsed, path=below, options=options), found)
 
 
-def _local(directory: bytes, path: bytes) -> LocalFiles:
-    return LocalFiles(os.path.join(directory, path).rstrip(b"/") or b"/")
-
-
-def _require_mounted(parsed: Address) -> None:
-    mountpoint = parsed.options.get("mountpoint")
-    if mountpoint and not Path(mountpoint).is_mount():
-        raise RemoteMissing(f"{parsed.place}: nothing is mounted at {mountpoint}")
+def _below(directory: bytes, path: bytes) -> bytes:
+    return os.path.join(directory, path).rstrip(b"/") or b"/"

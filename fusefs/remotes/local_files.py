@@ -37,12 +37,13 @@ _KINDS: dict[int, type[RemoteError]] = {
 
 
 class LocalFiles:
-    """Those below `directory`."""
+    """Those below `directory`. With `mountpoint`, only while something is mounted there."""
 
     capabilities = FileCapabilities(can_resume=True)
 
-    def __init__(self, directory: bytes) -> None:
+    def __init__(self, directory: bytes, mountpoint: str | None = None) -> None:
         self._directory = directory
+        self._mountpoint = mountpoint
         self.place = os.fsdecode(directory)
 
     def look(self, path: bytes) -> Seen | None:
@@ -175,6 +176,8 @@ class LocalFiles:
         pass
 
     def _path(self, path: bytes) -> bytes:
+        if self._mountpoint and not os.path.ismount(self._mountpoint):
+            raise RemoteUnreachable(f"{self.place}: nothing is mounted at {self._mountpoint}")
         return os.path.join(self._directory, path) if path else self._directory
 
     @contextmanager

@@ -1,0 +1,23 @@
+"""What users write for an end of a transfer."""
+
+import pytest
+
+from fusefs.daemon import endpoints
+from fusefs.model.transfer import Endpoint, Kind
+from tests.unit.inprocess import InProcess
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("file:///srv/in%20box/", Endpoint(Kind.DIRECTORY, path=b"/srv/in box")),
+        (
+            "file:///mnt/usb?mountpoint=/mnt/usb",
+            Endpoint(Kind.URL, "file:///mnt/usb?mountpoint=/mnt/usb"),
+        ),
+        ("s3://bucket/in", Endpoint(Kind.URL, "s3://bucket/in")),
+    ],
+)
+def test_what_a_url_says_is_kept(fs: InProcess, text: str, endpoint: Endpoint) -> None:
+    store = fs.filesystem.store
+    assert endpoints.parse(text, b"", "", "destination", store, None) == endpoint
