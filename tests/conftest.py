@@ -1,7 +1,8 @@
 """Fixtures that several folders of tests share: stores, and real mounts of them.
 
-Everything here goes through the program as users run it. Nothing sleeps: a process is awaited by
-its descriptor, a mount by the program's own promise that it answers when the command returns.
+Everything here goes through the program, in processes of their own (see `launcher`). Nothing
+sleeps: a process is awaited by its descriptor, a mount by the program's own promise that it answers
+when the command returns.
 """
 
 import json
@@ -19,8 +20,9 @@ import pytest
 
 from fusefs.daemon.mountpoint import unmount
 from fusefs.daemon.mounttable import MountTable
+from tests import launcher
+from tests.launcher import ROOT as ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 #: For one command, on a loaded machine.
 COMMAND_TIMEOUT_S = 90
 _BAD_LINE = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) |^Traceback |^Fatal Python error")
@@ -41,13 +43,27 @@ needs_mount_namespace = pytest.mark.skipif(
 
 def run_fusefs(*arguments: str | Path, **environ: str) -> Done:
     """Run the program in a process of its own; never raises for its exit code."""
+    return run_fusefs_as(0, *arguments, **environ)
+
+
+def run_fusefs_as(user: int, *arguments: str | Path, cwd: str | Path = ".", **environ: str) -> Done:
+    """Run the program as a user, or as who runs the tests (0); into `cwd` need the user not be let.
+
+    Its start is the one of an interpreter where that may make a difference.
+    """
+    everything = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
+    ours = all(name.startswith("FUSEFS_") for name in environ)
+    if user or (ours and os.environ.get("FUSEFS_FORKS") != "0"):
+        call = launcher.Call([*map(str, arguments)], everything, str(Path(cwd).absolute()), user)
+        return launcher.run(call, COMMAND_TIMEOUT_S)
     return subprocess.run(
         [sys.executable, "-m", "fusefs", *map(str, arguments)],
         capture_output=True,
         text=True,
         errors="surrogateescape",
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        env=everything,
+        cwd=cwd,
         timeout=COMMAND_TIMEOUT_S,
     )
 

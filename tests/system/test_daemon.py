@@ -18,6 +18,12 @@ from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
 pytestmark = pytest.mark.mount
 
 
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each program here starts as at a user's: with an interpreter, and nothing loaded."""
+    monkeypatch.setenv("FUSEFS_FORKS", "0")
+
+
 def test_mount_returns_when_the_mount_answers(mounted: Mounted) -> None:
     (mounted.mnt / "file").write_bytes(b"x" * 3_000_000)
     assert (mounted.mnt / "file").stat().st_size == 3_000_000

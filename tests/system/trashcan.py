@@ -6,41 +6,20 @@ the command line is run in this process (`look`): that saves the start of an int
 
 import io
 import json
-import os
-import pkgutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fusefs as package
 from fusefs.cli import app
-from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Done
+from tests.conftest import COMMAND_TIMEOUT_S, Done, run_fusefs_as
 
 Record = dict[str, Any]
 Answer = TypeVar("Answer")
 
 NOBODY = 65534
 _POLL_S = 0.05
-#: As another user, in a process that has loaded everything before: neither the environment nor the
-#: checkout need be open to that user.
-_AS_USER = """
-import contextlib, importlib, io, os, sys
-uid, *rest = sys.argv[1:]
-modules = rest[: rest.index("--")]
-for name in modules:
-    importlib.import_module(name)
-program = importlib.import_module("fusefs.cli.app")
-with contextlib.redirect_stdout(io.StringIO()):
-    program.run(["version"])  # the parser of the command line loads its libraries late
-os.setgroups([])
-os.setresgid(*[int(uid)] * 3)
-os.setresuid(*[int(uid)] * 3)
-sys.exit(program.run(rest[len(modules) + 1 :]))
-"""
 
 
 def until(look: Callable[[], Answer], timeout_s: float = COMMAND_TIMEOUT_S) -> Answer:
@@ -57,16 +36,7 @@ def fusefs_as(uid: int, *arguments: str | Path, cwd: str | Path = "/") -> Done:
 
     Into `cwd` that user need not be let.
     """
-    found = pkgutil.walk_packages(package.__path__, "fusefs.")
-    modules = [one.name for one in found if not one.name.endswith("__main__")]
-    return subprocess.run(
-        [sys.executable, "-c", _AS_USER, str(uid), *modules, "--", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=cwd,
-        timeout=COMMAND_TIMEOUT_S,
-    )
+    return run_fusefs_as(uid, *arguments, cwd=cwd)
 
 
 def look(*arguments: str | Path) -> Any:
