@@ -53,10 +53,11 @@ class Places:
 
         Raises NoSuchRemote, BadRemote, WrongKey and what connecting raises.
         """
-        row = _row(await self._link.ask("remote_row", name=name))
-        if row is None:
-            self._places.pop(name, None)
-            raise NoSuchRemote(f"the store has no remote {name}")
+        try:
+            row = Row(**await self._link.ask("remote_row", name=name))
+        except NoSuchRemote:
+            self.forget(name)
+            raise
         known = self._places.get(name)
         if known is None or _address(known.row) != _address(row):
             known = await self.call(Place, name, row, self.limits)
@@ -73,10 +74,6 @@ class Places:
         return await trio.to_thread.run_sync(
             function, *arguments, abandon_on_cancel=True, limiter=self._calls
         )
-
-
-def _row(record: dict[str, Any] | None) -> Row | None:
-    return None if record is None else Row(**record)
 
 
 def _address(row: Row) -> tuple[object, ...]:

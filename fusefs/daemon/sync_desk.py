@@ -152,10 +152,9 @@ class SyncDesk:
         named = [(name, self._registry.get(name)) for name in arguments.names]
         return [self._syncing.record(*one) for one in named or self._registry]
 
-    async def row(self, arguments: NameArguments, _uid: int) -> Record | None:
-        """The row of a remote; null if there is none."""
-        row = self._registry.find(arguments.name)
-        return None if row is None else dict(msgspec.structs.asdict(row))
+    async def row(self, arguments: NameArguments, _uid: int) -> Record:
+        """The row of a remote. Raises NoSuchRemote."""
+        return dict(msgspec.structs.asdict(self._registry.get(arguments.name)))
 
     async def changes(self, arguments: ChangesArguments, _uid: int) -> Record:
         """The remotes and their numbers, as soon as they are others than those of `known`."""

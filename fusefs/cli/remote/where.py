@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from fusefs.daemon.surface import Surface
+    from fusefs.model.remote import Remote as Row
     from fusefs.remotes.api import Remote
     from fusefs.remotes.secrets import Secrets as Known
 
@@ -40,11 +42,25 @@ def reached(where: list[str], source: str) -> "Iterator[tuple[Remote, Known]]":
         remote.close()
 
 
+@contextmanager
+def connected(surface: "Surface", name: str) -> "Iterator[tuple[Remote, Row]]":
+    """A remote as its store uses it, and its row. Raises NoSuchRemote and what connecting does."""
+    from fusefs.model.remote import Remote as Row
+    from fusefs.sync.places import connect
+
+    row = Row(**surface.ask("remote_row", name=name))
+    remote = connect(row)
+    try:
+        yield remote, row
+    finally:
+        remote.close()
+
+
 def _address(where: list[str]) -> tuple[str, str]:
     """The URL of a remote, and where its secrets are as far as a store knows."""
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
-    from fusefs.errors import NoSuchRemote, UsageError
+    from fusefs.errors import UsageError
 
     if len(where) == 1 and "://" in where[0]:
         return where[0], ""
@@ -53,6 +69,4 @@ def _address(where: list[str]) -> tuple[str, str]:
     target, name = where
     with reach(resolve(target).store) as surface:
         row = surface.ask("remote_row", name=name)
-    if row is None:
-        raise NoSuchRemote(f"{target} has no remote {name}: see 'fusefs remote list {target}'")
     return row["url"], row["secrets"]

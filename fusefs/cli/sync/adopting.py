@@ -5,6 +5,7 @@ import os
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
 from fusefs.cli.remote.adding import Name, Store
+from fusefs.cli.remote.where import connected
 
 
 def adopt(target: Store, name: Name, as_json: Json = False) -> None:
@@ -20,24 +21,17 @@ def adopt(target: Store, name: Name, as_json: Json = False) -> None:
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import RemoteTaken
-    from fusefs.model.remote import Remote as Row
     from fusefs.sync import layout
-    from fusefs.sync.places import connect
 
     with reach(resolve(target).store) as surface:
-        surface.ask("remotes", names=[name])
-        row = Row(**surface.ask("remote_row", name=name))
         uuid = surface.status()["uuid"]
-        remote = connect(row)
-        try:
+        with connected(surface, name) as (remote, _):
             newest = max(layout.sequences(remote), default=0)
             if newest and (found := layout.read_checkpoint(remote, newest)).uuid != uuid:
                 raise RemoteTaken(
                     f"{remote.place} holds another store by now ({found.uuid}): remove this remote"
                     " and give the store another place"
                 )
-        finally:
-            remote.close()
         record = surface.ask(
             "remote_adopt", name=name, sequence=newest, writer=os.urandom(16).hex()
         )

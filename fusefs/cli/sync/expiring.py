@@ -10,6 +10,7 @@ from fusefs.cli import output
 from fusefs.cli.arguments import Json
 from fusefs.cli.progress import bar
 from fusefs.cli.remote.adding import Name, Store
+from fusefs.cli.remote.where import connected
 
 if TYPE_CHECKING:
     from fusefs.daemon.surface import Surface
@@ -46,10 +47,8 @@ def expire(
     from fusefs.cli.arguments import seconds
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
-    from fusefs.model.remote import Remote as Row
     from fusefs.sync import expire as expiry
     from fusefs.sync.margins import DEFAULT
-    from fusefs.sync.places import connect
 
     margins = DEFAULT
     if keep is not None:
@@ -57,9 +56,7 @@ def expire(
     if min_age is not None:
         margins = replace(margins, min_age_s=seconds(min_age))
     with reach(resolve(target).store) as surface, ExitStack() as stack:
-        surface.ask("remotes", names=[name])
-        remote = connect(Row(**surface.ask("remote_row", name=name)))
-        stack.callback(remote.close)
+        remote, _ = stack.enter_context(connected(surface, name))
         if not dry_run:
             surface.ask("sync_hold", name=name, seconds=margins.hold_s)
             stack.callback(surface.ask, "sync_hold", name=name, seconds=0)
@@ -89,14 +86,10 @@ def known_copies(surface: "Surface", name: str) -> list[tuple[int, str, int, str
 
 def _shelves(surface: "Surface", name: str, stack: ExitStack) -> list[tuple[str, "Remote"]]:
     """The trash remotes of a store, each with the folder for what goes from this one."""
-    from fusefs.model.remote import Remote as Row
-    from fusefs.sync.places import connect
-
     shelves = []
     for one in surface.ask("remotes"):
         if one["is_trash"]:
-            remote = connect(Row(**surface.ask("remote_row", name=one["name"])))
-            stack.callback(remote.close)
+            remote, _ = stack.enter_context(connected(surface, one["name"]))
             shelves.append((f"dropped/{name}", remote))
     return shelves
 

@@ -2,7 +2,6 @@
 
 import os
 import random
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from fusefs.cli import output
 from fusefs.cli.arguments import Json
 from fusefs.cli.progress import bar
 from fusefs.cli.remote.adding import Name, Store
+from fusefs.cli.remote.where import connected
 from fusefs.cli.sync.expiring import known_copies
 
 if TYPE_CHECKING:
@@ -55,17 +55,11 @@ def verify(
     from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import DamageFound
-    from fusefs.model.remote import Remote as Row
     from fusefs.sync import verify as verification
-    from fusefs.sync.places import connect
 
     store = resolve(target).store
     chance = random.SystemRandom()
-    with reach(store) as surface, ExitStack() as stack:
-        surface.ask("remotes", names=[name])
-        row = Row(**surface.ask("remote_row", name=name))
-        remote = connect(row)
-        stack.callback(remote.close)
+    with reach(store) as surface, connected(surface, name) as (remote, row):
         copies = [verification.Object(n, size, s) for s, n, size, _ in known_copies(surface, name)]
         with bar("verifying") as on_progress:
             found = verification.look(
@@ -103,8 +97,6 @@ def _repair(
 def _replace(surface: "Surface", store: Path, name: str, remote: "Remote", bad: "Bad") -> bool:
     """Put a segment right, from here or from another remote."""
     from fusefs.errors import FusefsError
-    from fusefs.model.remote import Remote as Row
-    from fusefs.sync.places import connect
     from fusefs.sync.verify import put_right
 
     try:
@@ -116,11 +108,8 @@ def _replace(surface: "Surface", store: Path, name: str, remote: "Remote", bad: 
         if other["name"] == name or other["is_trash"]:
             continue
         try:
-            place = connect(Row(**surface.ask("remote_row", name=other["name"])))
-            try:
+            with connected(surface, other["name"]) as (place, _):
                 content = place.get(bad.object.name)
-            finally:
-                place.close()
         except FusefsError:
             continue
         if put_right(remote, bad.object, content):
