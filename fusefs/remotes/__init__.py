@@ -14,6 +14,7 @@
     files       the seam for files under names of their own, for transfers; local_files,
                 object_files, sftp_files: what has it; file_places: from a place to it;
                 throttled_files: within its bandwidth
+    multipart   what cut-off writers of large objects leave in an S3 bucket
     around      a remote around a remote; so are:
     retry, throttle, verify, fault
                 wrappers that try again, limit bytes a second, do not believe, fail as planned

@@ -307,8 +307,8 @@ def connect(url: str, secrets: Secrets = NO_SECRETS) -> Remote:
             address.place, Path(address.path), Path(mountpoint) if mountpoint else None
         )
     if address.scheme == "sftp":
-        return _need("paramiko", "sftp", _sftp)(address, secrets)
-    return _need("opendal", "s3", _objects)(address, secrets)
+        return need("paramiko", "sftp", _sftp)(address, secrets)
+    return need("opendal", "s3", _objects)(address, secrets)
 
 
 def _objects() -> Callable[[Address, Secrets], Remote]:
@@ -323,7 +323,8 @@ def _sftp() -> Callable[[Address, Secrets], Remote]:
     return SftpRemote
 
 
-def _need(library: str, extra: str, load: Callable[[], _T]) -> _T:
+def need(library: str, extra: str, load: Callable[[], _T]) -> _T:
+    """What `load` imports. Raises BadRemote where the library is not there."""
     try:
         return load()
     except ModuleNotFoundError as error:

@@ -3,8 +3,10 @@
 An object comes whole, so a file that was cut off is sent again from its begin. It comes under a
 temporary name, is read back from there, and then copied to its final name by the service, which
 has it whole or not at all. A large one is written in parts, where the service can: leaving that by
-an error makes an object of the parts written so far, which is no harm under that name, and leaves
-no open multipart upload behind. A kill does: buckets should have a rule that ends those.
+an error makes an object of the parts written so far, which is no harm under that name. A
+kill, or a connection that is lost for good, leaves an upload in an S3 bucket: it is aborted before
+the same object is written again, and with the folder of the temporaries at the latest. Their names
+have the id of a transfer in them, so no upload is touched that is not ours.
 
 Empty directories do not exist. Names must be UTF-8, and paths without empty parts.
 """
@@ -12,13 +14,17 @@ Empty directories do not exist. Names must be UTF-8, and paths without empty par
 from collections.abc import Iterable, Iterator
 from functools import partial
 from os import urandom
+from typing import TYPE_CHECKING
 
 from fusefs.errors import BadRemote, BadTransfer, NoSuchObject, PayloadTooLarge, RemoteDenied
-from fusefs.remotes.address import Address
+from fusefs.remotes.address import Address, need
 from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
 from fusefs.remotes.files import PROBE, FileCapabilities, Reader, Seen, Writer
 from fusefs.remotes.objects import ObjectRemote
 from fusefs.remotes.secrets import Secrets
+
+if TYPE_CHECKING:
+    from fusefs.remotes.multipart import Uploads
 
 #: Most services copy an object of at most so many bytes by one request.
 _COPY_MAX_BYTES = 5 << 30
@@ -32,6 +38,8 @@ class ObjectFiles:
     def __init__(self, address: Address, secrets: Secrets) -> None:
         """Raises BadRemote where the service has no way from one name to another."""
         self._remote = ObjectRemote(address, secrets)
+        self._address, self._secrets = address, secrets
+        self._known_uploads: Uploads | None = None
         self.place = self._remote.place
         self._operator = self._remote._operator
         can = self._operator.capability()
@@ -103,6 +111,9 @@ class ObjectFiles:
                 f"{self.place}: {name} has more than {MAX_OBJECT_BYTES} bytes, and this service"
                 " takes objects in one piece only"
             )
+        if uploads := self._uploads():
+            key = self._key(name)
+            uploads.abort(key, lambda found: found == key)
         operator = self._remote._writer(_PART_BYTES)
         try:
             opened = partial(operator.open, name, "wb", chunk=_PART_BYTES)
@@ -132,6 +143,8 @@ class ObjectFiles:
 
     def remove_folder(self, path: bytes) -> None:
         prefix = self._prefix(path)
+        if prefix and (uploads := self._uploads()):
+            uploads.abort(self._key(prefix))
         self._remote._call(prefix, partial(self._operator.remove_all, prefix))
 
     def free_bytes(self) -> int | None:
@@ -149,6 +162,18 @@ class ObjectFiles:
             self._remote._call(name, partial(writer.write, name, content))
         except RemoteDenied as error:
             raise self._remote._read_only(error) from None
+
+    def _uploads(self) -> "Uploads | None":
+        """Those in this bucket; None where the service leaves none behind."""
+        if self._remote._service.keeps_uploads and not self._known_uploads:
+            self._known_uploads = need("botocore", "s3", _import_uploads)(
+                self._address, self._secrets
+            )
+        return self._known_uploads
+
+    def _key(self, name: str) -> str:
+        """A name as the bucket has it."""
+        return f"{self._address.path.strip('/')}/{name}".lstrip("/")
 
     def _name(self, path: bytes) -> str:
         try:
@@ -184,3 +209,9 @@ class ObjectReader:
 
     def close(self) -> None:
         self._ahead = b""
+
+
+def _import_uploads() -> type["Uploads"]:
+    from fusefs.remotes.multipart import Uploads
+
+    return Uploads

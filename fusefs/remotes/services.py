@@ -22,13 +22,15 @@ class Service:
 
     `scheme`: OpenDAL's. `settings`: makes them; raises BadRemote where a secret is missing.
     `is_conditional`: writes if there is none. `is_staged`: a write that is cut off leaves a part
-    behind under the name, so that objects are written aside and renamed.
+    behind under the name, so that objects are written aside and renamed. `keeps_uploads`: a large
+    object that is cut off stays there as an upload, until that is aborted (`multipart`).
     """
 
     scheme: str
     settings: Callable[[Address, Secrets], Settings]
     is_conditional: bool = True
     is_staged: bool = False
+    keeps_uploads: bool = False
 
 
 def _s3(address: Address, secrets: Secrets) -> Settings:
@@ -125,7 +127,7 @@ def _given(source: Mapping[str, str], key: str, name: str = "") -> Settings:
 
 _WEBDAV = Service("webdav", _webdav, is_conditional=False, is_staged=True)
 SERVICES = {
-    "s3": Service("s3", _s3),
+    "s3": Service("s3", _s3, keeps_uploads=True),
     "gcs": Service("gcs", _gcs),
     "azblob": Service("azblob", _azblob),
     "b2": Service("b2", _b2, is_conditional=False),

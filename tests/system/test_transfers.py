@@ -21,6 +21,9 @@ from fusefs.errors import (
     UnknownEndpoint,
 )
 from fusefs.model.transfer import Status
+from fusefs.remotes import address
+from fusefs.remotes.multipart import Uploads
+from fusefs.remotes.secrets import Secrets
 from fusefs.transfers import Specification, TransferClient, http_status
 from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.remotes.servers import RcloneWebdav, SeaweedS3, SshSftp
@@ -281,3 +284,40 @@ def test_to_a_bucket_and_back(mounted: Mounted, tmp_path: Path, target: Path, ki
     assert len(manifest["resources"]) == 4
     text = fusefs("transfer", "show", "--json", back, mounted.mnt) + mounted.log
     assert "TestSecretKey" not in text
+
+
+def unfinished(server: SeaweedS3) -> dict[str, str]:
+    """The uploads in its bucket: their ids by key."""
+    found = bucket_of(server).list_multipart_uploads(Bucket=server.bucket)
+    return {one["Key"]: one["UploadId"] for one in found.get("Uploads", [])}
+
+
+def bucket_of(server: SeaweedS3) -> Any:
+    secrets = Secrets(server.secrets)
+    return Uploads(address.parse(server.url), secrets)._client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_canceled", [False, True], ids=["goes on", "is canceled"])
+def test_no_unfinished_upload_outlives_a_transfer_whose_agent_was_killed(
+    mounted: Mounted, tmp_path: Path, is_canceled: bool
+) -> None:
+    (mounted.mnt / "large").write_bytes(os.urandom(72 * MIB))
+    mounted.remount(FUSEFS_FAILPOINTS="move.block=70:kill")
+    mounted.expected = [r".*agent.*"]
+    with SeaweedS3(tmp_path / "server") as server:
+        theirs = "prefix/id/.partial/0"
+        bucket_of(server).create_multipart_upload(Bucket=server.bucket, Key=theirs)
+        id = fusefs(
+            "transfer", "create", "--from", mounted.mnt, "--to", server.url, "--to-secrets",
+            f"file:{server.secrets_file()}", "large",
+        ).strip()  # fmt: skip
+        ours = f"prefix/{id}/.partial/0"
+        until(lambda: ours in unfinished(server))
+        mounted.kill()
+        mounted.mount()
+        if is_canceled:
+            fusefs("transfer", "cancel", id, mounted.mnt)
+        end = "canceled" if is_canceled else "succeeded"
+        until(lambda: shown(mounted, id)["status"] == end)
+        until(lambda: unfinished(server).keys() == {theirs})
