@@ -5,6 +5,8 @@
     app             the program: its verbs, and the one place where errors become exit codes
     mount_helper    mount.fusefs, what mount(8) and fstab call
     instance        what a systemd instance name stands for
+    unlocking       where the key of an encrypted store comes from
+    reaching        a store, whoever has it open
     arguments       arguments that several verbs share
     interrupt       Ctrl-C for verbs that go on until then
     places          what an argument of a copy stands for

@@ -45,7 +45,7 @@ VERBS = {
     "agent": "agent",
 }
 #: Modules of `fusefs.cli` with verbs of their own, behind those above.
-GROUPS = ("trash", "partial", "transfer", "remote", "sync")
+GROUPS = ("trash", "partial", "transfer", "remote", "sync", "key")
 #: Of no use to people.
 _HIDDEN = ("agent",)
 

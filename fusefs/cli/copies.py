@@ -26,7 +26,7 @@ def copies(
     Example:
       fusefs copies ~/mnt --numcopies 2
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

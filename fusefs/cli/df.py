@@ -11,8 +11,8 @@ def df(target: Target = ".", as_json: Json = False) -> None:
     Example:
       fusefs df ~/mnt
     """
+    from fusefs.cli.reaching import reach
     from fusefs.cli.status import space
-    from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

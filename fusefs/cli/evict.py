@@ -52,7 +52,7 @@ def evict(
       fusefs evict --dry-run ~/mnt
     """
     from fusefs.cli.places import Places
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve, resolve_inner
 
     place = resolve(target)

@@ -41,7 +41,7 @@ def fetch(
 def fetch_below(store: Path, path: bytes) -> dict[str, int]:
     """Bring back what a file or directory needs."""
     from fusefs.cli.places import Places
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
 
     with Places() as places:
         places.served(store)

@@ -13,11 +13,13 @@ from fusefs.cli.arguments import Json, Target
 from fusefs.cli.interrupt import at_interrupt
 from fusefs.cli.progress import bar
 from fusefs.cli.spelling import PART_OPTION
+from fusefs.cli.unlocking import KeyFile, PassphraseFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fusefs.fsck.selection import Selection
+    from fusefs.store.cipher import Cipher
 
 
 def fsck(
@@ -49,6 +51,8 @@ def fsck(
     strict: Annotated[
         bool, typer.Option("--strict", help="Known damage is a problem as well.")
     ] = False,
+    key_file: KeyFile = "",
+    passphrase_file: PassphraseFile = "",
     as_json: Json = False,
 ) -> None:
     """Check a store; it may stay mounted and in use. Changes nothing without --repair.
@@ -69,6 +73,7 @@ def fsck(
       fusefs fsck --read-data=5% --time 600 ~/mnt
       fusefs fsck --repair --dry-run --read-data /srv/store
     """
+    from fusefs.cli.unlocking import cipher_of
     from fusefs.daemon.target import resolve
     from fusefs.errors import DamageFound, UsageError
     from fusefs.fsck.check import check
@@ -79,8 +84,9 @@ def fsck(
     store = resolve(target).store
     if dry_run and not repair:
         raise UsageError("--dry-run says what a repair would do: give --repair as well")
-    done = _healed(store, selection) if repair and not dry_run and not no_remotes else []
-    done += _repair(store, selection, dry_run) if repair else []
+    cipher = cipher_of(store, key_file, passphrase_file)
+    done = _healed(store, selection, cipher) if repair and not dry_run and not no_remotes else []
+    done += _repair(store, selection, dry_run, cipher) if repair else []
     if dry_run:
         _show_repairs(done, as_json)
         return
@@ -94,6 +100,7 @@ def fsck(
                 selection if selection.percent else False,
                 progress,
                 lambda: not interrupted.is_set() and time.monotonic() < end_s,
+                cipher,
             )
         record = as_record(report)
         if selection.percent < 100 and part is not None:
@@ -109,25 +116,29 @@ def fsck(
             raise DamageFound(f"{store} has {count} problems, named above")
 
 
-def _healed(store: "Path", selection: "Selection") -> list[str]:
+def _healed(store: "Path", selection: "Selection", cipher: "Cipher | None") -> list[str]:
     """Write anew what remotes have of bad blocks; returns a line for each."""
     from fusefs.base.clock import SystemClock
     from fusefs.fsck.healing import Healer
     from fusefs.sync.places import connect
 
     with bar("looking for bad blocks") as progress:
-        healed = Healer(store, connect).heal(selection, SystemClock(), progress)
+        healed = Healer(store, connect, cipher).heal(selection, SystemClock(), progress)
     return [f"content: block {number}: is as it was, from a remote" for number in healed]
 
 
-def _repair(store: "Path", selection: "Selection", dry_run: bool) -> list[str]:
+def _repair(
+    store: "Path", selection: "Selection", dry_run: bool, cipher: "Cipher | None"
+) -> list[str]:
     """Repair, or plan it; returns what was or would be done, a line each."""
     from fusefs.base.clock import SystemClock
     from fusefs.fsck.repair import repair
     from fusefs.store.format import segment_name
 
     with bar("looking for what to repair") as progress:
-        plan = repair(store, selection, SystemClock(), is_dry=dry_run, progress=progress)
+        plan = repair(
+            store, selection, SystemClock(), is_dry=dry_run, progress=progress, cipher=cipher
+        )
     aside = (f"segment: {segment_name(n)}: emptied and put aside in cut" for n in plan.segments)
     return [*map(str, plan.repairs), *aside, *map(str, plan.last)]
 

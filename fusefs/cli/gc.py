@@ -22,7 +22,7 @@ def gc(target: Target = ".", dry_run: DryRun = False, as_json: Json = False) -> 
     Example:
       fusefs gc --dry-run ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import SomeFailed
 

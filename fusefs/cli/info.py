@@ -31,7 +31,7 @@ def info(
       fusefs info /srv/store docs/a.txt
       fusefs info --block 17 ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve, resolve_inner
 
     target = resolve(path)
@@ -49,6 +49,7 @@ def info(
 
 def _show_block(store: "Path", number: int, as_json: bool) -> None:
     from fusefs.cli.fsck import as_record, bring_up_to_date
+    from fusefs.cli.unlocking import cipher_of
     from fusefs.errors import NoSuchPath
     from fusefs.fsck.check import uses_of
     from fusefs.store.format import segment_name
@@ -56,7 +57,8 @@ def _show_block(store: "Path", number: int, as_json: bool) -> None:
     if not 0 < number < 1 << 64:
         raise NoSuchPath(f"there is no block {number}")
     bring_up_to_date(store)
-    found, uses = uses_of(store, number)
+    cipher = cipher_of(store)
+    found, uses = uses_of(store, number, cipher)
     if found is None and not uses:
         raise NoSuchPath(f"there is no block {number} in {store}, and no file needs it")
     record: dict[str, Any] = {"block": number}
@@ -67,7 +69,7 @@ def _show_block(store: "Path", number: int, as_json: bool) -> None:
             "stored": found.stored,
             "length": found.length,
             "references": found.refs,
-            "blake3": found.digest.hex(),
+            "blake3": (cipher.veil(found.digest, found.leaves) if cipher else found.digest).hex(),
         }
     record["extents"] = [as_record(one) for one in uses]
     if as_json:

@@ -8,6 +8,7 @@ import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
+from fusefs.cli.unlocking import KeyFile, PassphraseFile
 from fusefs.errors import UsageError
 
 
@@ -29,6 +30,8 @@ def mount(
         str | None,
         typer.Option(metavar="NAME", help="Take all from /etc/fusefs/NAME.conf. For services."),
     ] = None,
+    key_file: KeyFile = "",
+    passphrase_file: PassphraseFile = "",
     as_json: Json = False,
 ) -> None:
     """Mount a store.
@@ -51,6 +54,8 @@ def mount(
       fetch_timeout=AGE
                       for so long a reader waits for what is in a remote only (60s)
       drain=AGE       when told to stop, wait so long until the remotes have everything (0)
+      key_file=FILE, passphrase_file=FILE
+                      what opens an encrypted store; credential:NAME is one of systemd's
       metrics=[HOST:]PORT
                       answer Prometheus there; HOST is this machine alone if not given
 
@@ -69,30 +74,39 @@ def mount(
         store, mountpoint, texts = known.store, known.mountpoint, [known.options, *texts]
     if store is None or mountpoint is None:
         raise UsageError("give STORE and MNT: fusefs mount STORE MNT")
-    pid = mount_store(store, mountpoint, texts, foreground=foreground)
+    pid = mount_store(
+        store, mountpoint, texts, foreground=foreground,
+        key_file=key_file, passphrase_file=passphrase_file,
+    )  # fmt: skip
     if as_json and not foreground:
         output.as_json({"store": store, "mountpoint": mountpoint, "pid": pid})
 
 
 def mount_store(
-    store: str, mountpoint: str, options: Sequence[str], *, foreground: bool = False
-) -> int:
+    store: str, mountpoint: str, options: Sequence[str], *, foreground: bool = False,
+    key_file: str = "", passphrase_file: str = "",
+) -> int:  # fmt: skip
     """Mount, and return the daemon's pid; in the foreground return when it is unmounted.
 
     Raises whatever is wrong with store, mountpoint, options or FUSE; nothing has changed then.
     """
+    from fusefs.cli.unlocking import cipher_of
     from fusefs.config.options import MountOptions
     from fusefs.daemon.launch import start_in_background
     from fusefs.daemon.target import real_path
 
     parsed = MountOptions.parse(options)
     source, target = real_path(store), real_path(mountpoint)
+    # Here, where there may be a terminal; a daemon has none.
+    cipher = cipher_of(
+        source, key_file or parsed.key_file, passphrase_file or parsed.passphrase_file
+    )
     debug = bool(os.environ.get("FUSEFS_DEBUG"))
 
     def serve(ready: Callable[[], None]) -> None:
         from fusefs.daemon.daemon import run_daemon
 
-        run_daemon(source, target, parsed, ready)
+        run_daemon(source, target, parsed, ready, cipher)
 
     def serve_in_background(ready: Callable[[], None]) -> None:
         from fusefs.daemon.logs import catch_stderr, log_to_file

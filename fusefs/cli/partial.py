@@ -50,7 +50,7 @@ def list_partials(
     Example:
       fusefs partial list ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     idle_s = 0.0 if older_than is None else seconds(older_than)
@@ -77,7 +77,7 @@ def show(
     Example:
       fusefs partial show ~/mnt/film.mkv
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
 
     place, (inner,) = _places([path] if inside is None else [path, inside])
     with reach(place.store) as surface:
@@ -97,7 +97,7 @@ def complete(what: Where, as_json: Json = False) -> None:
       fusefs partial complete ~/mnt/app.log
     """
     from fusefs.cli.failures import fail
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
 
     place, paths = _places(what)
     with reach(place.store) as surface:
@@ -128,7 +128,7 @@ def sweep(
       fusefs partial sweep --older-than 30d ~/mnt
     """
     from fusefs.cli.failures import fail
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     age_s = seconds(older_than)

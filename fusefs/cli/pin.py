@@ -47,7 +47,7 @@ def unpin(path: Path) -> None:
 
 
 def _set(path: str, *, is_pinned: bool | None) -> None:
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     place = resolve(path)

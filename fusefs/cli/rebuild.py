@@ -7,10 +7,12 @@ import typer
 from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
 from fusefs.cli.progress import bar
+from fusefs.cli.unlocking import KeyFile, PassphraseFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fusefs.store.cipher import Cipher
     from fusefs.store.rebuild import Rebuilt
 
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
@@ -25,6 +27,8 @@ def rebuild(
             "--accept-loss", help="Go on where changes of names and attributes cannot be read."
         ),
     ] = False,
+    key_file: KeyFile = "",
+    passphrase_file: PassphraseFile = "",
     as_json: Json = False,
 ) -> None:
     """Make the index of a store anew, from its snapshot and its log.
@@ -38,14 +42,16 @@ def rebuild(
       fusefs rebuild --dry-run /srv/store
       fusefs rebuild /srv/store
     """
+    from fusefs.cli.unlocking import cipher_of
     from fusefs.daemon.target import resolve
     from fusefs.errors import DamageFound
     from fusefs.store import rebuild
 
     store = resolve(target).store
+    cipher = cipher_of(store, key_file, passphrase_file)
     with rebuild.alone(store):
         with bar("reading the log") as progress:
-            plan = rebuild.plan(store, progress)
+            plan = rebuild.plan(store, progress, cipher)
         record = plan.record()
         if dry_run:
             _print(record, as_json)
@@ -57,7 +63,7 @@ def rebuild(
                 output.complain(f"lost: {one}")
         with bar("making the index") as progress:
             made = rebuild.apply(plan, accept_loss=accept_loss, progress=progress)
-    record |= _made(store, made)
+    record |= _made(store, made, cipher)
     _print(record, as_json)
     if plan.losses:
         raise DamageFound(
@@ -68,7 +74,7 @@ def rebuild(
         raise DamageFound(f"{store} has an index again; some files are damaged, named above")
 
 
-def _made(store: "Path", made: "Rebuilt") -> dict[str, Any]:
+def _made(store: "Path", made: "Rebuilt", cipher: "Cipher | None") -> dict[str, Any]:
     from fusefs.fsck.check import users_of
 
     return {
@@ -77,7 +83,7 @@ def _made(store: "Path", made: "Rebuilt") -> dict[str, Any]:
         "old_index": str(made.old) if made.old else None,
         "problems": [
             {"kind": one.kind, "where": one.where, "message": one.message}
-            for one in users_of(store, dict(made.damaged))
+            for one in users_of(store, dict(made.damaged), cipher)
         ],
     }
 

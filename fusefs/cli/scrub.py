@@ -54,8 +54,8 @@ def scrub(
       fusefs scrub --status ~/mnt
       fusefs scrub --list --json ~/mnt
     """
+    from fusefs.cli.reaching import reach
     from fusefs.cli.trash.wanted import pages
-    from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import DamageFound, UsageError
 

@@ -84,7 +84,7 @@ def _give_numbers(place: "Place", file: str | None) -> None:
 
 def read(place: "Place") -> Record:
     """The status of a store with its `state`: mounted, dead (its daemon is) or not mounted."""
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
 
     with reach(place.store) as surface:
         record = surface.status()

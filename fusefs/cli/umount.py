@@ -70,8 +70,8 @@ def umount(
 
 def _drain(store: "Path", timeout_s: float) -> None:
     from fusefs.cli.progress import bar
+    from fusefs.cli.reaching import reach
     from fusefs.cli.sync.draining import drain
-    from fusefs.daemon.surface import reach
 
     with reach(store) as surface, bar("syncing") as on_progress:
         drain(surface, [], timeout_s, on_progress)

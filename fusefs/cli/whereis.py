@@ -25,7 +25,7 @@ def whereis(
     Example:
       fusefs whereis ~/mnt/videos/party.mkv
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     place = resolve(path)

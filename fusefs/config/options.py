@@ -71,6 +71,9 @@ class MountOptions:
     #: Where Prometheus may ask for the counters; None: nowhere.
     metrics: Address | None = None
     transfers: TransferOptions = field(default_factory=TransferOptions)
+    #: Files with what opens an encrypted store, see cli.unlocking.
+    key_file: str = ""
+    passphrase_file: str = ""
     fuse_options: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
@@ -110,6 +113,8 @@ class MountOptions:
                 values["fetch_timeout_s"] = _wait(option, value)
             elif name == "drain":
                 values["drain_s"] = _drain(option, value)
+            elif name in ("key_file", "passphrase_file") and value:
+                values[name] = value
             elif name == "metrics":
                 values["metrics"] = _address(option, value)
             elif name.startswith(transfers.PREFIX):

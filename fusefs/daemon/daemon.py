@@ -45,6 +45,7 @@ from fusefs.daemon.service import Service
 from fusefs.errors import DaemonFailed, FusefsError, MountpointBusy, NotMounted
 from fusefs.fuse.mount import FuseMount
 from fusefs.store import identity
+from fusefs.store.cipher import Cipher
 
 #: What systemd is asked for while a store is opened, which may replay a log.
 OPEN_TIMEOUT_S = 600.0
@@ -63,24 +64,28 @@ log = structlog.get_logger(__name__)
 
 
 def run_daemon(
-    store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
+    store: Path,
+    mountpoint: Path,
+    options: MountOptions,
+    ready: Callable[[], None],
+    cipher: Cipher | None = None,
 ) -> None:
     """Serve `store` on `mountpoint` until it is unmounted or told to stop.
 
-    Both paths absolute and resolved. Calls `ready` once, when the mount answers. When this returns,
-    everything is durable and the store is unlocked. Raises the classes of `fusefs.errors`: before
-    `ready` anything about the store and the mountpoint (nothing has changed then), after it
-    what made the daemon give up.
+    Both paths absolute and resolved. `cipher`: of an encrypted store. Calls `ready` once, when the
+    mount answers. When this returns, everything is durable and the store is unlocked. Raises the
+    classes of `fusefs.errors`: before `ready` anything about the store and the mountpoint (nothing
+    has changed then), after it what made the daemon give up.
     """
     check_device()
-    identity.read(store)
+    identity.read(store).require_key(store, cipher)
     check_mountpoint(store, mountpoint)
     os.chdir("/")
     os.umask(0o077)
     _raise_file_limit()
     memory.keep_pages()
     try:
-        trio.run(_Daemon(store, mountpoint, options, ready).run)
+        trio.run(_Daemon(store, mountpoint, options, ready, cipher).run)
     except BaseExceptionGroup as group:
         raise _first(group) from group
 
@@ -107,8 +112,10 @@ class _Daemon:
     """The parts of one mount and the tasks that keep them going."""
 
     def __init__(
-        self, store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None]
-    ) -> None:
+        self, store: Path, mountpoint: Path, options: MountOptions, ready: Callable[[], None],
+        cipher: Cipher | None,
+    ) -> None:  # fmt: skip
+        self._cipher = cipher
         self._store = store
         self._mountpoint = mountpoint
         self._options = options
@@ -123,7 +130,7 @@ class _Daemon:
         self._notifier.status(f"opening {self._store}")
         self._notifier.extend_timeout(OPEN_TIMEOUT_S)
         started = time.monotonic()
-        filesystem = Filesystem.open(self._store, self._options)
+        filesystem = Filesystem.open(self._store, self._options, cipher=self._cipher)
         log.info("store opened", store=self._store, seconds=round(time.monotonic() - started, 3))
         memory.settle()
         try:

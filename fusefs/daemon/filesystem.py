@@ -44,6 +44,7 @@ from fusefs.model.inode import Inode
 from fusefs.model.job import Job
 from fusefs.model.scrub import Pass
 from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.store import Store
 from fusefs.sync.synced import Synced
 from fusefs.transfers.transfers import Transfers
@@ -195,9 +196,15 @@ class Filesystem:
         )
 
     @classmethod
-    def open(cls, path: Path, options: MountOptions, clock: Clock | None = None) -> "Filesystem":
-        """Open the store at `path`, recovering it if need be. Raises as `Store.open`."""
-        store = Store.open(path, clock=clock or SystemClock())
+    def open(
+        cls, path: Path, options: MountOptions, clock: Clock | None = None,
+        cipher: Cipher | None = None,
+    ) -> "Filesystem":  # fmt: skip
+        """Open the store at `path`, recovering it if need be; `cipher`: of an encrypted one.
+
+        Raises as `Store.open`.
+        """
+        store = Store.open(path, clock=clock or SystemClock(), cipher=cipher)
         try:
             filesystem = cls(store, options)
         except BaseException:

@@ -17,6 +17,7 @@ from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.logs import log_to_file
 from fusefs.daemon.service import Service
 from fusefs.daemon.surface import Record
+from fusefs.store.cipher import Cipher
 
 #: For a purge or a scrub to go on, between two looks at it.
 _MOMENT_S = 0.1
@@ -62,8 +63,9 @@ class InProcess:
         """Nothing to do: no one writes, and closing the store makes its changes durable."""
 
 
-def open_here(store: Path) -> tuple[InProcess, Callable[[], None]]:
-    """The surface of `store`, and what closes it. Raises what `Filesystem.open` does."""
+def open_here(store: Path, cipher: Cipher | None) -> tuple[InProcess, Callable[[], None]]:
+    """The surface of `store`, and what closes it; `cipher`: of an encrypted one. Raises what
+    `Filesystem.open` does."""
     log_to_file(store)  # what a recovery found is to be known later too
-    filesystem = Filesystem.open(store, MountOptions())
+    filesystem = Filesystem.open(store, MountOptions(), cipher=cipher)
     return InProcess(Service(filesystem, None)), filesystem.close

@@ -24,7 +24,7 @@ from fusefs.daemon.upload_desk import UploadDesk
 from fusefs.daemon.verbs import Desk
 from fusefs.errors import StoreReadOnly
 from fusefs.model import keys
-from fusefs.model.block import ZSTD, Block
+from fusefs.model.block import RAW, RAW_ENCRYPTED, ZSTD, ZSTD_ENCRYPTED, Block
 from fusefs.model.extent import DAMAGED, HOLE
 from fusefs.model.inode import IN_TRASH, Inode
 from fusefs.store import format
@@ -35,6 +35,12 @@ Record = dict[str, Any]
 BoundVerb = tuple[type[msgspec.Struct], Callable[[Any, int], Awaitable[Any]]]
 
 _MAX_EXTENTS = 1000
+_CODECS = {
+    RAW: "raw",
+    ZSTD: "zstd",
+    RAW_ENCRYPTED: "raw, encrypted",
+    ZSTD_ENCRYPTED: "zstd, encrypted",
+}
 
 
 class Service:
@@ -197,9 +203,9 @@ class Service:
             "segment": format.segment_name(block.segment),
             "segment_offset": block.offset,
             "stored": block.stored,
-            "codec": "zstd" if block.codec == ZSTD else "raw",
+            "codec": _CODECS.get(block.codec, str(block.codec)),
             "references": block.refs,
-            "blake3": block.digest.hex(),
+            "blake3": self._filesystem.store.blocks.digest(block).hex(),
         }
 
     def purge_for(self, seconds: float) -> None:

@@ -6,7 +6,7 @@ that is all loaded that a daemon needs.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +17,10 @@ from fusefs.errors import DaemonFailed, StoreLocked
 
 if TYPE_CHECKING:
     from fusefs.daemon.collecting import Progress
+    from fusefs.store.cipher import Cipher
 
+#: From a store to its keys, None where it is not encrypted; may ask for them.
+Unlock = Callable[[Path], "Cipher | None"]
 #: A JSON object; names in it are text with surrogate escapes for bytes that are not UTF-8.
 Record = dict[str, Any]
 
@@ -60,14 +63,22 @@ class Surface(Protocol):
         """Make everything written so far durable."""
 
 
+def _no_key(_store: Path) -> None:
+    return None
+
+
 @contextmanager
-def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
-    """The surface of `store`, through its daemon or in this process.
+def reach(
+    store: Path, patience_s: float = PATIENCE_S, *, unlock: Unlock = _no_key
+) -> Iterator[Surface]:
+    """The surface of `store`, through its daemon or in this process, which `unlock` gives the key
+    of an encrypted one.
 
     Raises NotAStore and the like from opening; DaemonFailed when some process keeps the store
     locked and does not answer within `patience_s`.
     """
     deadline = time.monotonic() + patience_s
+    cipher: Cipher | None = None
     while True:
         if (client := Client.connect(store)) is not None:
             with client:
@@ -77,7 +88,8 @@ def reach(store: Path, patience_s: float = PATIENCE_S) -> Iterator[Surface]:
             from fusefs.daemon.opened import open_here
 
             try:
-                opened = open_here(store)
+                cipher = cipher or unlock(store)
+                opened = open_here(store, cipher)
             except StoreLocked:
                 pass  # someone was faster: ask them
             else:

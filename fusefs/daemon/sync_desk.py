@@ -8,7 +8,7 @@ import trio
 
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.verbs import Verb
-from fusefs.errors import NotEnoughCopies, WrongState
+from fusefs.errors import BadRemote, NotEnoughCopies, WrongState
 from fusefs.model.remote import Copy, Remote
 from fusefs.sync.evict import only_copies
 
@@ -169,6 +169,8 @@ class SyncDesk:
     async def add(self, arguments: AddArguments, _uid: int) -> Record:
         """Record a remote. Raises BadRemote, WrongState, StoreReadOnly."""
         self._filesystem.check_writable()
+        if self._filesystem.store.identity.is_encrypted and not arguments.is_encrypted:
+            raise BadRemote("the store is encrypted, so its remotes must be: say --encrypt")
         fields = msgspec.structs.asdict(arguments)
         row = self._registry.add(fields.pop("name"), Remote(number=0, **fields))
         self._syncing.changed()

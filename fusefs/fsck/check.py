@@ -26,6 +26,7 @@ from fusefs.fsck.view import View, view
 from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.store import identity
+from fusefs.store.cipher import Cipher
 from fusefs.store.collector import reading_segments
 
 
@@ -59,20 +60,23 @@ def check(
     read_data: bool | Selection,
     progress: Progress | None = None,
     goes_on: Callable[[], bool] = lambda: True,
+    cipher: Cipher | None = None,
 ) -> Report:
     """Check the store at `store`; it may be mounted, and nothing is changed.
 
     Structure always; with `read_data` every block is read and hashed, or those that it selects.
     `progress` is called with (done, total) blocks. When `goes_on` says no, the check ends with what
-    it found so far. Raises NotAStore, FormatTooNew, StoreDamaged (no index to be read at all).
+    it found so far. `cipher`: of an encrypted store.
+
+    Raises NotAStore, FormatTooNew, WrongKey, StoreDamaged (no index to be read at all).
     """
     uuid = identity.read(store).uuid_bytes
     directory = store / "segments"
-    with reading_segments(store), view(store) as rows:
+    with reading_segments(store), view(store, cipher) as rows:
         tables, census = Tables(Guarded(rows, goes_on)), Census()
         unguarded = Tables(rows)  # to name what was found, also at the end of the time
         places = Places(unguarded)
-        blocks = Blocks(directory, tables, Selection.of(read_data), progress, goes_on)
+        blocks = Blocks(directory, tables, Selection.of(read_data), progress, goes_on, cipher)
         problems: list[Problem] = []
         known: list[Problem] = []
         doing = ""
@@ -121,12 +125,14 @@ class Use:
     skip: int
 
 
-def uses_of(store: Path, number: int) -> tuple[Block | None, tuple[Use, ...]]:
+def uses_of(
+    store: Path, number: int, cipher: Cipher | None = None
+) -> tuple[Block | None, tuple[Use, ...]]:
     """The row of a block, None if there is none or it does not decode, and what needs the block.
 
     Raises as `check`.
     """
-    with view(store) as rows:
+    with view(store, cipher) as rows:
         tables = Tables(rows)
         places = Places(tables)
         found = tuple(
@@ -137,11 +143,11 @@ def uses_of(store: Path, number: int) -> tuple[Block | None, tuple[Use, ...]]:
         return tables.block(number), found
 
 
-def users_of(store: Path, bad: dict[int, str]) -> tuple[Problem, ...]:
+def users_of(store: Path, bad: dict[int, str], cipher: Cipher | None = None) -> tuple[Problem, ...]:
     """What needs the blocks in `bad`, which are so for the reasons given. Raises as `check`."""
     if not bad:
         return ()
-    with view(store) as rows:
+    with view(store, cipher) as rows:
         tables = Tables(rows)
         return tuple(users(tables, Places(tables), bad))
 

@@ -15,7 +15,7 @@ from fusefs.model.block import Block
 from fusefs.model.remote import Copy
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes.api import Remote
-from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
 
@@ -25,8 +25,11 @@ log = structlog.get_logger(__name__)
 class Healer:
     """Heals the blocks of one store. `connect`: from the row of a remote to that; may raise."""
 
-    def __init__(self, path: Path, connect: Callable[[Row], Remote]) -> None:
+    def __init__(
+        self, path: Path, connect: Callable[[Row], Remote], cipher: Cipher | None = None
+    ) -> None:
         self._path = path
+        self._cipher = cipher
         self._connect = connect
         self._remotes: dict[str, Remote] = {}
 
@@ -38,7 +41,7 @@ class Healer:
         Nobody else has the store open. Raises RemoteUnreachable where a remote with a copy does not
         answer: what it has is not lost; and as opening a store does.
         """
-        store = Store.open(self._path, clock=clock)
+        store = Store.open(self._path, clock=clock, cipher=self._cipher)
         try:
             healed = self._heal(store, selection, progress)
         except BaseException:
@@ -54,7 +57,9 @@ class Healer:
         if next(store.scan(keys.COPY), None) is None:
             return []
         tables = Tables(store)
-        blocks = Blocks(self._path / "segments", tables, selection, progress, lambda: True)
+        blocks = Blocks(
+            self._path / "segments", tables, selection, progress, lambda: True, self._cipher
+        )
         blocks.check()
         healed = []
         for number in sorted(blocks.bad):
@@ -79,7 +84,7 @@ class Healer:
                 log.warning("a copy cannot be read", remote=name, block=number, error=str(error))
                 unreachable = error
                 continue
-            content = format.decode(block.codec, payload, block.length, block.digest)
+            content = store.blocks.decode(block, payload)
             if content is not None:
                 return content
         if unreachable is not None:

@@ -41,6 +41,7 @@ from fusefs.model.extent import BLOCK_SIZE, DAMAGED, HOLE, Extent
 from fusefs.model.inode import IN_TRASH, ROOT_INO, TRASH_INO, Inode
 from fusefs.model.totals import Totals
 from fusefs.store import format, identity, snapshot
+from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
 from fusefs.store.log import Position
 from fusefs.store.rebuild import alone, mapped
@@ -120,24 +121,28 @@ def repair(
     *,
     is_dry: bool = False,
     progress: Progress | None = None,
+    cipher: Cipher | None = None,
 ) -> Plan:
     """Repair the store at `path`, which nobody has open, or, if `is_dry`, only plan it.
 
-    Raises NotAStore, FormatTooNew, StoreLocked, StoreReadOnly, DiskFull, StoreError; StoreDamaged
-    where there is no index to be read at all.
+    `cipher`: of an encrypted one.
+
+    Raises NotAStore, FormatTooNew, WrongKey, StoreLocked, StoreReadOnly, DiskFull, StoreError;
+    StoreDamaged where there is no index to be read at all.
     """
     directory, uuid = path / "segments", identity.read(path).uuid_bytes
-    with alone(path), view(path) as rows:
+    with alone(path), view(path, cipher) as rows:
         if is_dry:
             end = rows.replayed.end
             return plan(
-                rows, directory, uuid, end, rows.counters(), rows.totals(), selection, progress
-            )
-    store = Store.open(path, clock=clock)
+                rows, directory, uuid, end, rows.counters(), rows.totals(), selection, progress,
+                cipher,
+            )  # fmt: skip
+    store = Store.open(path, clock=clock, cipher=cipher)
     try:
         end = store.replay.end
         wanted = plan(
-            store, directory, uuid, end, store.counters, store.totals, selection, progress
+            store, directory, uuid, end, store.counters, store.totals, selection, progress, cipher
         )
         apply(store, wanted)
     except BaseException:
@@ -156,6 +161,7 @@ def plan(
     totals: Totals,
     selection: Selection,
     progress: Progress | None = None,
+    cipher: Cipher | None = None,
 ) -> Plan:
     """What is to be repaired of the index `rows` and the segments in `directory`.
 
@@ -176,15 +182,20 @@ def plan(
         for one in segments(directory, uuid, end, lambda: True)
         if one.kind == "segment"
     }
-    blocks = Blocks(directory, tables, selection, progress, lambda: True)
+    blocks = Blocks(directory, tables, selection, progress, lambda: True, cipher)
     blocks.check()
+
+    def is_readable(block: Block | None) -> bool:
+        """Whether the row finds what it says, be the record damaged otherwise or not."""
+        return block is not None and _payload(directory, block, cipher) is not None
+
     damaged |= {block.segment for block in map(tables.block, blocks.bad) if block is not None}
     damaged &= set(list_segments(directory))
-    lost = {number for number in blocks.bad if not _is_readable(directory, tables, number)}
+    lost = {number for number in blocks.bad if not is_readable(tables.block(number))}
     lost |= {  # what is to be moved is read in any case
         number
         for number, block in tables.blocks()
-        if block is not None and block.segment in damaged and _payload(directory, block) is None
+        if block is not None and block.segment in damaged and not is_readable(block)
     }
     _strays(draft, tables)
     _extents(draft, tables, places, lost)
@@ -201,18 +212,12 @@ def plan(
     return Plan(tuple(draft.repairs), tuple(sorted(damaged)), tuple(last))
 
 
-def _is_readable(directory: Path, tables: Tables, number: int) -> bool:
-    """Whether the row finds what it says, be the record damaged otherwise or not."""
-    block = tables.block(number)
-    return block is not None and _payload(directory, block) is not None
-
-
-def _payload(directory: Path, block: Block) -> memoryview | None:
+def _payload(directory: Path, block: Block, cipher: Cipher | None) -> memoryview | None:
     if not (directory / format.segment_name(block.segment)).is_file():
         return None
     payload = mapped(directory, block.segment)[block.offset : block.offset + block.stored]
-    is_whole = format.decode(block.codec, payload, block.length, block.digest) is not None
-    return payload if is_whole else None
+    content = format.decode(block.codec, payload, block.length, block.digest, cipher)
+    return payload if content is not None else None
 
 
 # -- files
@@ -510,7 +515,9 @@ def _empty(store: Store, damaged: set[int], kept: set[bytes]) -> None:
     rows = ((keys.number(key), Block.unpack(row)) for key, row in store.scan(keys.BLOCK))
     for number, block in [one for one in rows if one[1].segment in damaged]:
         batch = store.batch()
-        payload = _payload(store.path / "segments", block) if block.refs else None
+        payload = (
+            _payload(store.path / "segments", block, store.blocks.cipher) if block.refs else None
+        )
         if payload is not None:
             store.blocks.write_again(batch, number, block, payload)
         elif not block.refs and keys.block(number) not in kept:

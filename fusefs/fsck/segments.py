@@ -11,6 +11,7 @@ from fusefs.fsck.selection import Selection, Stopped
 from fusefs.fsck.tables import Tables
 from fusefs.model.block import Block
 from fusefs.store import format, recovery, snapshot
+from fusefs.store.cipher import Cipher
 from fusefs.store.log import Position
 from fusefs.store.presence import is_copied
 from fusefs.store.reading import CUT_OFF, NO_SEGMENT, check_content, unreadable
@@ -116,8 +117,10 @@ class Blocks:
         selection: Selection,
         progress: Progress | None,
         goes_on: Callable[[], bool],
+        cipher: Cipher | None = None,
     ) -> None:
         self._directory = directory
+        self._cipher = cipher
         self._tables = tables
         self._selection = selection
         self._progress = progress
@@ -153,7 +156,7 @@ class Blocks:
 
     def _check(self, file: int, number: int, block: Block) -> None:
         is_read = self._selection.takes(number)
-        if why := _check(file, number, block, is_read):
+        if why := _check(file, number, block, self._cipher, read_data=is_read):
             self.bad[number] = f"{why} (segment {format.segment_name(block.segment)})"
         self.checked += 1
         self.read += is_read
@@ -166,7 +169,9 @@ def _open(directory: Path, number: int) -> int:
         return -1
 
 
-def _check(file: int, number: int, block: Block, read_data: bool) -> str | None:
+def _check(
+    file: int, number: int, block: Block, cipher: Cipher | None, *, read_data: bool
+) -> str | None:
     if file < 0:
         return NO_SEGMENT.reason
     expected = format.pack_block(number, block.codec, block.length, block.digest, block.stored)
@@ -178,7 +183,7 @@ def _check(file: int, number: int, block: Block, read_data: bool) -> str | None:
             return CUT_OFF.reason
     except OSError as error:
         return unreadable(error).reason
-    bad = check_content(file, block) if read_data else None
+    bad = check_content(file, block, cipher) if read_data else None
     return bad.reason if bad else None
 
 

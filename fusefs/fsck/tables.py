@@ -28,7 +28,15 @@ from fusefs.model import (
     transfer,
 )
 from fusefs.model.batch import RemovalBatch
-from fusefs.model.block import FORMER_LEAF_SIZE, LEAF_SIZE, RAW, Block, leaves_bytes
+from fusefs.model.block import (
+    ENCRYPTED,
+    FORMER_LEAF_SIZE,
+    LEAF_SIZE,
+    RAW,
+    VEILED_SIZE,
+    Block,
+    leaves_bytes,
+)
 from fusefs.model.corruption import Corruption
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import FINAL, Entry
@@ -303,7 +311,10 @@ def _block(key: bytes, row: bytes) -> Block:
         raise ValueError(f"it has {block.length} bytes")
     if not _FIRST_PAYLOAD <= block.offset <= format.SEGMENT_SIZE - block.stored:
         raise ValueError(f"no segment has {block.stored} bytes at byte {block.offset}")
-    if block.leaves:
+    if block.codec in ENCRYPTED.values():
+        if len(block.leaves) != VEILED_SIZE:
+            raise ValueError("it does not have the digest of its content")
+    elif block.leaves:
         sizes = [leaves_bytes(block.length, size) for size in (LEAF_SIZE, FORMER_LEAF_SIZE)]
         if block.codec != RAW or len(block.leaves) not in sizes:
             raise ValueError("it does not have a hash for each of its parts")

@@ -17,6 +17,7 @@ import msgspec
 from fusefs.errors import StoreDamaged
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity
+from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
 from fusefs.store.index import WAY_OUT, Index
 from fusefs.store.log import Position
@@ -42,10 +43,13 @@ class View:
     or "".
     """
 
-    def __init__(self, index: Index, segments: Path, uuid: bytes) -> None:
+    def __init__(
+        self, index: Index, segments: Path, uuid: bytes, cipher: Cipher | None = None
+    ) -> None:
         self._index = index
         self._segments = segments
         self._uuid = uuid
+        self._cipher = cipher
         self._newer: dict[bytes, bytes | None] = {}
         self.unreplayed = ""
         self.checkpoint = self._read_position()
@@ -71,6 +75,7 @@ class View:
             return replay(
                 self._segments, self._uuid, self.checkpoint, self._newer.update, cut=False,
                 size_elsewhere=lambda segment: copied_size(self._index, segment),
+                cipher=self._cipher,
             )  # fmt: skip
         except (StoreDamaged, OSError) as error:
             self.unreplayed = str(error)
@@ -94,7 +99,7 @@ class View:
         end = self.replayed.end
         this, following = (self._tail(n) for n in (end.segment, end.segment + 1))
         if len(this) > end.offset:
-            found = next(format.scan(this, end.offset, verify_blocks=True))
+            found = next(format.scan(this, end.offset, verify_blocks=True, cipher=self._cipher))
             return isinstance(found, format.Torn)
         return bool(following) and bool(format.check_header(following, self._uuid, end.segment + 1))
 
@@ -150,15 +155,16 @@ class View:
 
 
 @contextmanager
-def view(store: Path) -> Iterator[View]:
-    """The rows of the store at `store`. Raises NotAStore, FormatTooNew, StoreDamaged."""
+def view(store: Path, cipher: Cipher | None = None) -> Iterator[View]:
+    """The rows of the store at `store`. Raises NotAStore, FormatTooNew, WrongKey, StoreDamaged."""
     known = identity.read(store)
+    known.require_key(store, cipher)
     data = store / "index" / "data.mdb"
     if not data.is_file() or not os.path.getsize(data):
         raise StoreDamaged(f"{data} is missing or empty: {WAY_OUT}")
     index = Index(store / "index", read_only=True)
     try:
         probe(store / "index")
-        yield View(index, store / "segments", known.uuid_bytes)
+        yield View(index, store / "segments", known.uuid_bytes, cipher)
     finally:
         index.close()

@@ -5,8 +5,12 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_digest
 
-#: Codec numbers, the same in the index and in the log. 2 and 3 are kept for the encrypted ones.
+#: Codec numbers, the same in the index and in the log.
 RAW, ZSTD, RAW_ENCRYPTED, ZSTD_ENCRYPTED = range(4)
+#: Of a plain codec, its encrypted one (store.cipher).
+ENCRYPTED = {RAW: RAW_ENCRYPTED, ZSTD: ZSTD_ENCRYPTED}
+#: Bytes of `Block.leaves` of an encrypted block.
+VEILED_SIZE = 32
 
 #: A raw block that is longer than two leaves can be read and verified leaf by leaf. Measured cold,
 #: in us a read at random on one disk: 4 KiB 65 to 80, 16 KiB 85 to 110, 64 KiB 170 to 190. Smaller
@@ -24,12 +28,13 @@ _SUMMED = Struct("<Q4xII33xI")
 class Block(NamedTuple):
     """`offset`: of the payload in its segment. `stored`: payload bytes; `length`: plain bytes.
 
-    `digest`: BLAKE3 of the plain content. `refs`: extents that name the block; at 0 it is garbage
-    that a later write of the same content may take up again. `leaves`: the XXH3-64, big-endian, of
-    each 16 KiB of a long raw block, one after the other, or empty: a reader who wants 4 KiB of it
-    need not read and hash 1 MiB. They tell what rots on the disk, and stand in the index, which is
-    trusted; what is to be proven against anybody is so by `digest`. (BLAKE3 of parts this small
-    costs 220 us of CPU for 1 MiB, XXH3 28.)
+    `digest`: BLAKE3 of the plain content; of an encrypted block, its name (store.cipher). `refs`:
+    extents that name the block; at 0 it is garbage that a later write of the same content may take
+    up again. `leaves`: the XXH3-64, big-endian, of each 16 KiB of a long raw block, one after the
+    other, or empty: a reader who wants 4 KiB of it need not read and hash 1 MiB. They tell what
+    rots on the disk, and stand in the index, which is trusted; what is to be proven against anybody
+    is so by `digest`. (BLAKE3 of parts this small costs 220 us of CPU for 1 MiB, XXH3 28.) Of an
+    encrypted block, which is read whole, `leaves` is instead the BLAKE3 of its content, veiled.
     """
 
     segment: int
@@ -45,7 +50,7 @@ class Block(NamedTuple):
     def has_leaves(self) -> bool:
         """Whether parts of it can be verified: not where `leaves` are those of format 1."""
         size = len(self.leaves)
-        return size != 0 and size == leaves_bytes(self.length)
+        return self.codec == RAW and size != 0 and size == leaves_bytes(self.length)
 
     def pack(self) -> bytes:
         return _ROW.pack(*self[:7]) + self.leaves

@@ -22,6 +22,9 @@ became known to others, a new slot does not help, a new data key (so a new remot
 `key_id` tells data keys apart and gives nothing away. The strength of argon2id is the second
 recommendation of RFC 9106; what a slot asks for is bounded, because whoever can write a slot could
 otherwise have its readers allocate all memory.
+
+The ciphers are imported where they are used: every command reads what a store is, with its slots,
+and most stores have none.
 """
 
 import unicodedata
@@ -30,14 +33,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
-from argon2.exceptions import HashingError
-from argon2.low_level import Type, hash_secret_raw
 from blake3 import blake3
-from nacl.bindings import (
-    crypto_aead_xchacha20poly1305_ietf_decrypt,
-    crypto_aead_xchacha20poly1305_ietf_encrypt,
-)
-from nacl.exceptions import CryptoError
 
 KEY_SIZE = 32
 #: More is no slot.
@@ -134,6 +130,8 @@ def wrap(
     strength: Strength | None = None,
 ) -> Slot:
     """A slot in which `secret` finds `data_key`."""
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
+
     kdf = None
     if secret.kind == "passphrase":
         cost = strength or Strength()
@@ -151,6 +149,10 @@ def unwrap(slot: Slot, secret: Secret) -> bytes | None:
 
     Takes half a second for a passphrase; a slot that asks for more than the bounds is damaged.
     """
+    from argon2.exceptions import HashingError
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
+    from nacl.exceptions import CryptoError
+
     if slot.kind != secret.kind or (slot.kdf is None) != (slot.kind == "key file"):
         return None
     try:
@@ -187,6 +189,8 @@ def _wrapping_key(secret: Secret, kdf: _Argon | None) -> bytes:
         or not 1 <= kdf.lanes <= _MAX_LANES
     ):
         raise ValueError("a strength out of bounds")
+    from argon2.low_level import Type, hash_secret_raw
+
     return hash_secret_raw(
         secret.material,
         bytes.fromhex(kdf.salt),

@@ -1,6 +1,8 @@
 """The store: an append-only log of segments is the truth, an LMDB index catches up with it.
 
     identity    STORE/fusefs.json (format, features, options) and the lock that admits one writer
+    cipher      contents of an encrypted store: their names, and how they are sealed
+    keyring     which passphrases and key files open that
     format      segments and records, byte by byte, and how a reader scans them
     log         appends records, seals segments, makes them durable
     index       ordered rows in LMDB, one open write transaction, batches

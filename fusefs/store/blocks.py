@@ -17,9 +17,10 @@ from blake3 import blake3
 
 from fusefs.errors import FusefsError, NotLocal, StoreDamaged
 from fusefs.model import keys
-from fusefs.model.block import LEAF_SIZE, RAW, Block, leaf_hashes
+from fusefs.model.block import ENCRYPTED, LEAF_SIZE, RAW, Block, leaf_hashes
 from fusefs.model.corruption import Bad
 from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
 from fusefs.store.hints import Hints
 from fusefs.store.index import Batch, Index
@@ -37,7 +38,7 @@ _AHEAD, _SOUND_MAX = 4, 100_000
 
 
 class Encoded(NamedTuple):
-    """A block as it is stored: `payload` by `codec`, and the `leaves` of a large plain one."""
+    """A block as it is stored: `payload` by `codec`, and the `leaves` of its row."""
 
     codec: int
     payload: Buffer
@@ -45,15 +46,17 @@ class Encoded(NamedTuple):
 
 
 class Prepared:
-    """What is to become a block: its content, the hash of that, and, made when it is asked for,
-    what is stored of it."""
+    """What is to become a block: its content, its `name` (BLAKE3, or as `cipher` names it), and,
+    made when it is asked for, what is stored of it."""
 
-    __slots__ = ("_compress", "_encoded", "content", "digest")
+    __slots__ = ("_cipher", "_compress", "_digest", "_encoded", "content", "name")
 
-    def __init__(self, content: Buffer, *, compress: bool) -> None:
+    def __init__(self, content: Buffer, *, compress: bool, cipher: Cipher | None = None) -> None:
         self.content = content
-        self.digest = blake3(content).digest()
+        self._digest = blake3(content).digest()
+        self.name = self._digest if cipher is None else cipher.name(self._digest)
         self._compress = compress
+        self._cipher = cipher
         self._encoded: Encoded | None = None
 
     def __len__(self) -> int:
@@ -63,10 +66,14 @@ class Prepared:
         """What is stored if it is new; computed once."""
         if self._encoded is None:
             codec, payload = format.encode(self.content, self._compress)
-            has_leaves = codec == RAW and len(self.content) > 2 * LEAF_SIZE
-            self._encoded = Encoded(
-                codec, payload, leaf_hashes(self.content) if has_leaves else b""
-            )
+            if self._cipher is not None:
+                codec = ENCRYPTED[codec]
+                payload = self._cipher.seal(codec, self.name, payload)
+                leaves = self._cipher.veil(self.name, self._digest)
+            else:
+                has_leaves = codec == RAW and len(self.content) > 2 * LEAF_SIZE
+                leaves = leaf_hashes(self.content) if has_leaves else b""
+            self._encoded = Encoded(codec, payload, leaves)
         return self._encoded
 
 
@@ -87,7 +94,7 @@ class BlockCounts:
 
 class Blocks:
     """The blocks in the segments of `directory`, by number; or in `cache`, of what is only in
-    remotes.
+    remotes. `cipher`: of an encrypted store.
 
     `on_damage` hears of every read of a block that is bad, in the thread of the reader; `on_heal`
     of every such block whose content was written anew.
@@ -95,7 +102,7 @@ class Blocks:
 
     def __init__(
         self, directory: Path, log: Log, index: Index, hints: Hints, counters: Counters,
-        cache: Cache, *, compress: bool,
+        cache: Cache, *, compress: bool, cipher: Cipher | None,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._log = log
@@ -103,6 +110,7 @@ class Blocks:
         self._hints = hints
         self._counters = counters
         self._compress = compress
+        self.cipher = cipher
         self._fetched = cache
         self._files: OrderedDict[int, SegmentFile] = OrderedDict()
         self._cached_files: OrderedDict[int, SegmentFile] = OrderedDict()
@@ -118,14 +126,14 @@ class Blocks:
 
     def prepare(self, data: Buffer) -> Prepared:
         """Hash what is to be added. In any thread."""
-        return Prepared(data, compress=self._compress)
+        return Prepared(data, compress=self._compress, cipher=self.cipher)
 
     def add(self, batch: Batch, new: Prepared) -> int:
         """The number of a block with this content, written if there is none.
 
         The caller counts its references with `change_refs`. Raises DiskFull or StoreError.
         """
-        number = self.find(batch, new.digest, len(new))
+        number = self._find(batch, new.name, len(new))
         if number is None:
             return self._write_block(batch, new)
         block = self.row(batch, number)
@@ -138,13 +146,23 @@ class Blocks:
 
     def find(self, batch: Batch, digest: bytes, length: int) -> int | None:
         """The number of a block with this BLAKE3 and length, if one is known; sound or not."""
-        number = self._hints.get(digest)
+        name = digest if self.cipher is None else self.cipher.name(digest)
+        return self._find(batch, name, length)
+
+    def _find(self, batch: Batch, name: bytes, length: int) -> int | None:
+        number = self._hints.get(name)
         row = batch.get(keys.block(number)) if number is not None else None
         if row is not None:
             block = Block.unpack(row)
-            if block.digest == digest and block.length == length:
+            if block.digest == name and block.length == length:
                 return number
         return None
+
+    def digest(self, block: Block) -> bytes:
+        """The BLAKE3 of the plain content of a block."""
+        if self.cipher is None:
+            return block.digest
+        return self.cipher.veil(block.digest, block.leaves)
 
     def _is_sound(self, batch: Batch, number: int, block: Block) -> bool:
         """Whether a block can be a copy of what is to be written: it is what it was.
@@ -196,11 +214,11 @@ class Blocks:
     def _write_block(self, batch: Batch, new: Prepared) -> int:
         codec, payload, leaves = new.encoded()
         number = self._counters.block = self._counters.block + 1
-        at = self._append_block(number, codec, len(new), new.digest, payload)
+        at = self._append_block(number, codec, len(new), new.name, payload)
         offset = at.offset + format.BLOCK_OVERHEAD
-        block = Block(at.segment, offset, len(payload), len(new), codec, new.digest, 0, leaves)
+        block = Block(at.segment, offset, len(payload), len(new), codec, new.name, 0, leaves)
         batch.put(keys.block(number), block.pack())
-        self._hints.put(new.digest, number)
+        self._hints.put(new.name, number)
         self._count_written(new)
         return number
 
@@ -257,6 +275,10 @@ class Blocks:
         return Block.unpack(row)
 
     # -- reading
+
+    def decode(self, block: Block, payload: bytes | memoryview) -> Buffer | None:
+        """The content of which `payload` is stored, or None where it is not that of the block."""
+        return format.decode(block.codec, payload, block.length, block.digest, self.cipher)
 
     def read(self, number: int) -> Buffer:
         """The content of a block, verified; waits for the disk. Raises StoreDamaged, NotLocal."""

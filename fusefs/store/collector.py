@@ -139,7 +139,7 @@ class Collector:
                 continue
             if not block.refs:
                 store.blocks.drop(batch, one.number)
-            elif format.decode(block.codec, one.payload, block.length, block.digest) is None:
+            elif store.blocks.decode(block, one.payload) is None:
                 self.damaged.add(segment)
                 store.blocks.note_damage(one.number, block, NOT_ITS_HASH)
             else:

@@ -14,11 +14,14 @@ A segment is a file of at most 16 MiB named by its number in 16 hex digits::
 CRC is zlib's CRC-32; a block's payload is covered by its BLAKE3, of the plain content. A reader
 needs nothing but the segment to list and verify what is in it.
 
+In an encrypted store the payload of a block is encrypted, and ``blake3`` is its name in that store,
+both as in store.cipher; to verify it takes the key. Batches and seals are as in any other.
+
 Recovery: the log ends before the first record that does not verify (`scan` stops there and says
 why). Bytes from there on were never acknowledged as durable, or are damaged; the caller cuts them
 off and keeps a copy. A sealed segment ends with its seal.
 
-Features (bits that a reader must know, or refuse): 1 = encrypted codecs, reserved.
+Features (bits that a reader must know, or refuse): 1 = blocks are encrypted.
 """
 
 import threading
@@ -30,12 +33,14 @@ from typing import NamedTuple
 import zstandard
 from blake3 import blake3
 
-from fusefs.errors import StoreDamaged
-from fusefs.model.block import RAW, ZSTD
+from fusefs.errors import StoreDamaged, WrongKey
+from fusefs.model.block import ENCRYPTED, RAW, ZSTD
+from fusefs.store.cipher import Cipher
 
 SEGMENT_SIZE = 16 << 20
 VERSION = 1
-KNOWN_FEATURES = 0
+FEATURE_ENCRYPTED = 1
+KNOWN_FEATURES = FEATURE_ENCRYPTED
 
 BLOCK, BATCH, SEAL = 1, 2, 3
 
@@ -54,6 +59,7 @@ _MAGIC = 0xF5E1
 _MAGIC_BYTES = _MAGIC.to_bytes(2, "little")
 _SEGMENT_MAGIC = b"FUSEFSEG"
 _DELETED = 0xFFFFFFFF
+_PLAIN = {encrypted: plain for plain, encrypted in ENCRYPTED.items()}
 
 _crc32 = zlib.crc32
 _pack_record, _pack_item, _pack_crc = _RECORD.pack, _ITEM.pack, _CRC.pack
@@ -88,8 +94,9 @@ def segment_name(number: int) -> str:
     return f"{number:016x}"
 
 
-def pack_header(uuid: bytes, number: int, created_ns: int) -> bytes:
-    head = _HEADER.pack(_SEGMENT_MAGIC, VERSION, KNOWN_FEATURES, 0, uuid, number, created_ns)
+def pack_header(uuid: bytes, number: int, created_ns: int, *, is_encrypted: bool) -> bytes:
+    features = FEATURE_ENCRYPTED if is_encrypted else 0
+    head = _HEADER.pack(_SEGMENT_MAGIC, VERSION, features, 0, uuid, number, created_ns)
     return head + _pack_crc(_crc32(head))
 
 
@@ -171,10 +178,13 @@ def _seal_body(kind: int, body: bytes) -> bytes:
     return head + _pack_crc(_crc32(body, _crc32(head))) + body
 
 
-def scan(data: memoryview, start: int, *, verify_blocks: bool) -> Iterator[Record | Torn]:
+def scan(
+    data: memoryview, start: int, *, verify_blocks: bool, cipher: Cipher | None = None
+) -> Iterator[Record | Torn]:
     """The records of a segment from `start`; last, a `Torn` where one does not verify.
 
-    With `verify_blocks`, contents of blocks are hashed too.
+    With `verify_blocks`, contents of blocks are hashed too, those of encrypted ones opened by
+    `cipher`; raises WrongKey where that is missing.
     """
     position = start
     while position < len(data):
@@ -184,7 +194,7 @@ def scan(data: memoryview, start: int, *, verify_blocks: bool) -> Iterator[Recor
             return
         if verify_blocks and record.kind == BLOCK:
             _, length, digest, payload = unpack_block(record.body)
-            if decode(record.codec, payload, length, digest) is None:
+            if decode(record.codec, payload, length, digest, cipher) is None:
                 yield Torn(position, "a block does not match its hash")
                 return
         yield record
@@ -268,19 +278,35 @@ def encode(
 
 
 def decode(
-    codec: int, payload: bytes | memoryview, length: int, digest: bytes
+    codec: int,
+    payload: bytes | memoryview,
+    length: int,
+    digest: bytes,
+    cipher: Cipher | None = None,
 ) -> bytes | memoryview | None:
-    """The plain content of a block, or None where it does not verify."""
-    plain: bytes | memoryview
+    """The plain content of a block, or None where it does not verify.
+
+    In an encrypted store nothing verifies but what was sealed by `cipher`. Raises WrongKey where
+    that is missing: what cannot be read is not damaged.
+    """
+    if codec in _PLAIN:
+        if cipher is None:
+            raise WrongKey("a block is encrypted, and no key was given")
+        sealed = cipher.unseal(codec, digest, payload)
+        plain = None if sealed is None else _unpack(_PLAIN[codec], sealed, length)
+        return plain if plain is not None and len(plain) == length else None
+    plain = _unpack(codec, payload, length)
+    if plain is None or len(plain) != length or cipher is not None:
+        return None
+    return plain if blake3(plain).digest() == digest else None
+
+
+def _unpack(codec: int, payload: bytes | memoryview, length: int) -> bytes | memoryview | None:
     if codec == RAW:
-        plain = payload
-    elif codec == ZSTD:
-        try:
-            plain = _zstd.decompress(payload, max_output_size=length)
-        except zstandard.ZstdError:
-            return None
-    else:
+        return payload
+    if codec != ZSTD:
         return None
-    if len(plain) != length or blake3(plain).digest() != digest:
+    try:
+        return _zstd.decompress(payload, max_output_size=length)
+    except zstandard.ZstdError:
         return None
-    return plain

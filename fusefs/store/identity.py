@@ -20,8 +20,11 @@ from fusefs.errors import (
     StoreExists,
     StoreLocked,
     StoreReadOnly,
+    WrongKey,
     of_disk,
 )
+from fusefs.model.keyslot import Slot
+from fusefs.store.cipher import Cipher
 
 NAME = "fusefs.json"
 LOCK = "lock"
@@ -31,15 +34,22 @@ CLONE = "clone"
 #: earlier one is read as it is, and becomes one of this with the first open for writing.
 #: 2: the leaves of a block (model.block) are XXH3-64 of 16 KiB; they were BLAKE3 of 64 KiB.
 FORMAT = 2
+#: How the key of a store can be given.
+WAYS = (
+    "give what opens it by --key-file or --passphrase-file, the mount option key_file=, a systemd"
+    " credential fusefs.key, $FUSEFS_KEY_FILE, or at a terminal"
+)
 #: Features that this program knows; a store that requires another is refused.
-FEATURES: frozenset[str] = frozenset()
+ENCRYPTION = "encryption"
+FEATURES: frozenset[str] = frozenset({ENCRYPTION})
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, omit_defaults=False):
     """What fusefs.json says.
 
     `requires`: features without which the store cannot be read, such as encryption.
-    `mountpoint`: where a service mounts it, if init was told.
+    `mountpoint`: where a service mounts it, if init was told. `keys`: of an encrypted store, its
+    data key, wrapped once for each passphrase or key file that opens it, by numbers from 1.
     """
 
     format: int
@@ -48,18 +58,35 @@ class StoreIdentity(msgspec.Struct, frozen=True, omit_defaults=False):
     compression: Compression = "none"
     requires: tuple[str, ...] = ()
     mountpoint: str | None = None
+    keys: dict[int, Slot] = {}
 
     @property
     def uuid_bytes(self) -> bytes:
         return uuid.UUID(self.uuid).bytes
 
+    @property
+    def is_encrypted(self) -> bool:
+        return ENCRYPTION in self.requires
+
+    def require_key(self, path: Path, cipher: Cipher | None) -> None:
+        """Raises WrongKey where the store, at `path`, is encrypted and `cipher` is not its."""
+        if self.is_encrypted and cipher is None:
+            raise WrongKey(f"{path} is encrypted: {WAYS}")
+        if cipher is not None and all(slot.key_id != cipher.key_id for slot in self.keys.values()):
+            raise WrongKey(f"{path} is not encrypted by this key: {WAYS}")
+
 
 def create(
-    path: Path, options: StoreOptions, created_ns: int, mountpoint: str | None = None
+    path: Path,
+    options: StoreOptions,
+    created_ns: int,
+    mountpoint: str | None = None,
+    slot: Slot | None = None,
 ) -> StoreIdentity:
     """Make `path` a store: a new or empty directory becomes one, or one that this left half made.
 
-    The file is written last by the caller's `write`, so that a directory is a store or is not.
+    `slot`: makes it an encrypted one. The file is written last by the caller's `write`, so that a
+    directory is a store or is not.
     Raises StoreExists, StoreReadOnly, StoreError.
     """
     try:
@@ -73,7 +100,15 @@ def create(
         raise StoreExists(f"{path} is not a directory: give a new or an empty one") from error
     except OSError as error:
         raise _translate(error, path) from error
-    return StoreIdentity(FORMAT, str(uuid.uuid4()), created_ns, options.compression, (), mountpoint)
+    return StoreIdentity(
+        FORMAT,
+        str(uuid.uuid4()),
+        created_ns,
+        options.compression,
+        requires=() if slot is None else (ENCRYPTION,),
+        mountpoint=mountpoint,
+        keys={} if slot is None else {1: slot},
+    )
 
 
 def _is_half_made(path: Path) -> bool:
@@ -91,7 +126,8 @@ def _is_half_made(path: Path) -> bool:
 def write(path: Path, identity: StoreIdentity) -> None:
     """Put `identity` into the store at `path`, durably."""
     encoded = msgspec.json.format(msgspec.json.encode(identity), indent=2)
-    durable.write_file(path / NAME, encoded + b"\n", 0o644)
+    mode = 0o600 if identity.is_encrypted else 0o644
+    durable.write_file(path / NAME, encoded + b"\n", mode)
 
 
 def read(path: Path) -> StoreIdentity:

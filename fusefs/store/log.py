@@ -50,10 +50,12 @@ class Log:
     """
 
     def __init__(
-        self, directory: Path, uuid: bytes, end: Position, clock: Clock, sizes: Mapping[int, int]
-    ) -> None:
+        self, directory: Path, uuid: bytes, end: Position, clock: Clock, sizes: Mapping[int, int],
+        *, is_encrypted: bool = False,
+    ) -> None:  # fmt: skip
         self._directory = directory
         self._uuid = uuid
+        self._is_encrypted = is_encrypted
         self._clock = clock
         self._number = end.segment
         self._descriptor = -1
@@ -251,7 +253,9 @@ class Log:
     def _open_segment(self) -> None:
         number = self._number + 1
         path = self._directory / format.segment_name(number)
-        header = format.pack_header(self._uuid, number, self._clock.time_ns())
+        header = format.pack_header(
+            self._uuid, number, self._clock.time_ns(), is_encrypted=self._is_encrypted
+        )
         try:
             failpoints.hit("log.open")
             self._remove_half_made()

@@ -14,6 +14,7 @@ from fusefs.errors import NotLocal, StoreDamaged
 from fusefs.model.block import LEAF_HASH_SIZE, LEAF_SIZE, Block, leaf_hashes
 from fusefs.model.corruption import Bad, State
 from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.log import Buffer
 
 NOT_ITS_HASH = Bad(State.DAMAGED, "its content does not match its hash")
@@ -27,10 +28,11 @@ def unreadable(error: OSError) -> Bad:
     return Bad(State.UNREADABLE, f"cannot be read: {error.strerror}")
 
 
-def check_content(descriptor: int, block: Block) -> Bad | None:
+def check_content(descriptor: int, block: Block, cipher: Cipher | None) -> Bad | None:
     """What is wrong with a block's content in the segment open at `descriptor`.
 
-    Waits for the disk, in any thread.
+    Waits for the disk, in any thread. Raises WrongKey where `cipher`, of an encrypted store, is
+    missing.
     """
     try:
         payload = os.pread(descriptor, block.stored, block.offset)
@@ -38,7 +40,7 @@ def check_content(descriptor: int, block: Block) -> Bad | None:
         return unreadable(error)
     if len(payload) < block.stored:
         return CUT_OFF
-    plain = format.decode(block.codec, payload, block.length, block.digest)
+    plain = format.decode(block.codec, payload, block.length, block.digest, cipher)
     if plain is None:
         return NOT_ITS_HASH
     if block.has_leaves and leaf_hashes(memoryview(plain)) != block.leaves:
@@ -47,7 +49,9 @@ def check_content(descriptor: int, block: Block) -> Bad | None:
 
 
 class Keeper(Protocol):
-    """What a cold block tells the store."""
+    """What a cold block asks and tells the store. `cipher`: of an encrypted one."""
+
+    cipher: Cipher | None
 
     def note_damage(self, number: int, block: Block, bad: Bad) -> StoreDamaged:
         """Count and report a block that does not verify; returns the error to raise."""
@@ -145,7 +149,7 @@ class ColdBlock:
         block = self.block
         if len(payload) != block.stored:
             raise self._wrong(CUT_OFF)
-        plain = format.decode(block.codec, payload, block.length, block.digest)
+        plain = format.decode(block.codec, payload, block.length, block.digest, self._keeper.cipher)
         if plain is None:
             raise self._wrong(NOT_ITS_HASH)
         self._keeper.keep_in_memory(self._number, plain)

@@ -37,6 +37,7 @@ from fusefs.model import extent, keys
 from fusefs.model.block import Block
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
+from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
 from fusefs.store.format import Record
 from fusefs.store.index import Index, MapFull
@@ -63,7 +64,7 @@ class Plan:
 
     `has_snapshot`: whether from the snapshot; `snapshot`: about it, for people. `start`, `end`: the
     part of the log that is replayed; `size_bytes`, `batches`, `blocks` are of that. `torn`: why it
-    ends before its last byte, as after a crash, or "".
+    ends before its last byte, as after a crash, or "". `cipher`: of an encrypted store.
     """
 
     store: Path
@@ -77,6 +78,7 @@ class Plan:
     blocks: int
     damages: tuple[Damage, ...]
     torn: str
+    cipher: Cipher | None = None
 
     @property
     def losses(self) -> tuple[Damage, ...]:
@@ -124,12 +126,14 @@ def alone(store: Path) -> Iterator[None]:
 # -- the plan
 
 
-def plan(store: Path, progress: Progress | None = None) -> Plan:
+def plan(store: Path, progress: Progress | None = None, cipher: Cipher | None = None) -> Plan:
     """Look for what the index of `store` can be made from; reads the log and changes nothing.
 
-    Raises NotAStore, FormatTooNew; StoreDamaged where it cannot be made, and says what is lost.
+    `cipher`: of an encrypted store. Raises NotAStore, FormatTooNew, WrongKey; StoreDamaged where it
+    cannot be made, and says what is lost.
     """
-    uuid = identity.read(store).uuid_bytes
+    known = identity.read(store)
+    known.require_key(store, cipher)
     segments = store / "segments"
     try:
         sizes = segment_sizes(segments)
@@ -143,7 +147,9 @@ def plan(store: Path, progress: Progress | None = None) -> Plan:
     if start is None or not (sizes or is_behind):
         _require_all(store, sizes, about)
     start = start or Position(0, 0)
-    reader = _Reader(segments, uuid, start, sizes, progress, is_behind=is_behind)
+    reader = _Reader(
+        segments, known.uuid_bytes, start, sizes, progress, is_behind=is_behind, cipher=cipher
+    )
     reader.read()
     reader.note_missing_end(_end_in_index(store / "index"))
     return Plan(
@@ -158,6 +164,7 @@ def plan(store: Path, progress: Progress | None = None) -> Plan:
         blocks=reader.blocks,
         damages=tuple(reader.damages),
         torn=reader.torn,
+        cipher=cipher,
     )
 
 
@@ -236,9 +243,11 @@ class _Reader:
         progress: Progress | None,
         *,
         is_behind: bool = False,
+        cipher: Cipher | None = None,
     ) -> None:
         self._directory = directory
         self._uuid = uuid
+        self._cipher = cipher
         self._sizes = sizes
         self._progress = progress
         self.start = start
@@ -284,7 +293,7 @@ class _Reader:
             damages.append(Damage(number, 0, format.HEADER_SIZE, Kind.HEADER, why))
         position = max(offset, format.HEADER_SIZE)
         end = Position(number, min(position, len(data))) if not damages else before
-        for found in read_past(data, number, position, verify_blocks=True):
+        for found in read_past(data, number, position, verify_blocks=True, cipher=self._cipher):
             if isinstance(found, Damage):
                 damages.append(found)
                 self._tell(found.end - found.start)
@@ -386,7 +395,7 @@ def _make(wanted: Plan, path: Path, progress: Progress | None) -> "Census":
     try:
         counters = _replay(wanted, index, progress)
         segments = wanted.store / "segments"
-        return derive(index, segments, wanted.end, counters, wanted.damages)
+        return derive(index, segments, wanted.end, counters, wanted.damages, wanted.cipher)
     finally:
         index.close()
 
@@ -397,13 +406,14 @@ def derive(
     position: Position,
     counters: Counters,
     damages: tuple[Damage, ...] = (),
+    cipher: Cipher | None = None,
 ) -> "Census":
     """Write the books of an index from its rows, and set references right.
 
     `position`: of the log, up to which the rows know it. `counters`: the highest numbers given out,
     as far as that is known.
     """
-    census = Census(index, segments, damages)
+    census = Census(index, segments, damages, cipher)
     write(index, [census.corrections])
     stale: dict[str, bytes | None] = {
         key[len(keys.META) :].decode(): None for key, _ in index.scan(BOOKS)
@@ -486,9 +496,13 @@ class Census:
     `totals` and `usage` go by these.
     """
 
-    def __init__(self, index: Index, directory: Path, damages: tuple[Damage, ...] = ()) -> None:
+    def __init__(
+        self, index: Index, directory: Path, damages: tuple[Damage, ...] = (),
+        cipher: Cipher | None = None,
+    ) -> None:  # fmt: skip
         self._index = index
         self._directory = directory
+        self._cipher = cipher
         self._lengths = segment_sizes(directory)
         self._damages: dict[int, list[Damage]] = {}
         for one in damages:
@@ -546,7 +560,8 @@ class Census:
         """Whether only the head of the record is bad: the row says all that it says, too."""
         data = mapped(self._directory, block.segment)
         payload = data[block.offset : block.offset + block.stored]
-        return format.decode(block.codec, payload, block.length, block.digest) is not None
+        content = format.decode(block.codec, payload, block.length, block.digest, self._cipher)
+        return content is not None
 
 
 def _references(index: Index) -> Counts:

@@ -12,6 +12,7 @@ from pathlib import Path
 from fusefs.base import durable, failpoints
 from fusefs.errors import StoreDamaged, StoreError
 from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.log import Position
 
 
@@ -58,11 +59,12 @@ def replay(
     *,
     cut: bool = True,
     size_elsewhere: Callable[[int], int] = lambda segment: 0,
+    cipher: Cipher | None = None,
 ) -> Replay:
     """Apply every batch from `start` to the end of the log.
 
     The segment of `start` may be missing where `start` is its end: `size_elsewhere` says how long
-    its copies in remotes are.
+    its copies in remotes are. `cipher`: of an encrypted store; WrongKey where it is missing.
     Raises StoreDamaged where segments are missing between `start` and the newest one: that is
     no torn tail, and nothing is cut then.
     """
@@ -87,7 +89,7 @@ def replay(
         problem = None if offset else format.check_header(data, uuid, number)
         if not problem:  # otherwise the log ends where the segment before ends
             position = offset or format.HEADER_SIZE
-            for record in format.scan(data, position, verify_blocks=True):
+            for record in format.scan(data, position, verify_blocks=True, cipher=cipher):
                 if isinstance(record, format.Torn):
                     problem = record.why
                     break

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.format import BLOCK, SEAL, Record, SealedBlock
 
 
@@ -51,16 +52,19 @@ class Damage(NamedTuple):
 
 
 def read_past(
-    data: memoryview, number: int, start: int, *, verify_blocks: bool
+    data: memoryview, number: int, start: int, *, verify_blocks: bool, cipher: Cipher | None = None
 ) -> Iterator[Record | Damage]:
-    """All of segment `number` from `start` to its end, in order and without a gap."""
+    """All of segment `number` from `start` to its end, in order and without a gap.
+
+    `verify_blocks` and `cipher` as in `format.scan`.
+    """
     position = start
     seen: list[SealedBlock] = []
     listed: _Listed | None = None
     while position < len(data):
         found = format.read_record(data, position)
         if isinstance(found, Record):
-            if found.kind == BLOCK and not _take_block(found, seen, verify_blocks):
+            if found.kind == BLOCK and not _take_block(found, seen, cipher, verify=verify_blocks):
                 why = "a block does not match its hash"
                 yield Damage(number, position, found.end, Kind.BLOCK, why)
             else:
@@ -74,10 +78,14 @@ def read_past(
         position = end
 
 
-def _take_block(record: Record, seen: list[SealedBlock], verify: bool) -> bool:
+def _take_block(
+    record: Record, seen: list[SealedBlock], cipher: Cipher | None, *, verify: bool
+) -> bool:
     number, length, digest, payload = format.unpack_block(record.body)
     seen.append(SealedBlock(number, record.start + format.BLOCK_OVERHEAD, len(payload)))
-    return not verify or format.decode(record.codec, payload, length, digest) is not None
+    if not verify:
+        return True
+    return format.decode(record.codec, payload, length, digest, cipher) is not None
 
 
 def _pass(

@@ -107,7 +107,7 @@ class Scrubber:
         try:
             for number, block in blocks:
                 _forget(file, block)
-                if found := check_content(file, block):
+                if found := check_content(file, block, self._store.blocks.cipher):
                     yield number, found
                 _forget(file, block)
         finally:

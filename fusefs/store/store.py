@@ -21,10 +21,12 @@ from fusefs.base.clock import Clock
 from fusefs.config.options import StoreOptions
 from fusefs.errors import FusefsError, StoreDamaged, StoreError, of_disk
 from fusefs.model import keys
+from fusefs.model.keyslot import Slot
 from fusefs.model.remote import Copy
 from fusefs.model.totals import COUNTED, Totals
 from fusefs.store import format, identity, snapshot
 from fusefs.store.blocks import BlockCounts, Blocks
+from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
 from fusefs.store.hints import Hints
 from fusefs.store.identity import StoreIdentity
@@ -72,11 +74,12 @@ class StoreStatistics:
 class Store:
     """An open store, writable. Make one with `Store.open`."""
 
-    def __init__(self, path: Path, clock: Clock, lock: int) -> None:
+    def __init__(self, path: Path, clock: Clock, lock: int, cipher: Cipher | None) -> None:
         self.path = path
         self.clock = clock
         self._lock = lock
         self.identity = identity.read(path)
+        self._cipher = cipher
         self._segments = path / "segments"
         self.space = Space(path, clock)
         self._require_index()
@@ -92,12 +95,15 @@ class Store:
         sizes = segment_sizes(self._segments)
         self.usage.forget_empty(sizes)
         self.usage.note_existing(sizes)
-        self._log = Log(self._segments, self.identity.uuid_bytes, self.replay.end, clock, sizes)
+        self._log = Log(
+            self._segments, self.identity.uuid_bytes, self.replay.end, clock, sizes,
+            is_encrypted=self.identity.is_encrypted,
+        )  # fmt: skip
         self._hints = Hints(path / "hints")
         self.cache = Cache(path)
         self.blocks = Blocks(
             self._segments, self._log, self._index, self._hints, self.counters, self.cache,
-            compress=self.identity.compression == "zstd",
+            compress=self.identity.compression == "zstd", cipher=cipher,
         )  # fmt: skip
         self._batches_since = self.replay.batches
         self._bytes_since = 0
@@ -114,13 +120,15 @@ class Store:
 
     @classmethod
     def init(
-        cls, path: Path, options: StoreOptions, *, clock: Clock, mountpoint: str | None = None
-    ) -> StoreIdentity:
+        cls, path: Path, options: StoreOptions, *, clock: Clock, mountpoint: str | None = None,
+        slot: Slot | None = None,
+    ) -> StoreIdentity:  # fmt: skip
         """Make a new, empty store; what an earlier call left half made is made whole.
 
+        `slot`: of its data key, where it is to be encrypted (store.keyring.first).
         Raises StoreExists, StoreReadOnly, DiskFull, StoreError.
         """
-        made = identity.create(path, options, clock.time_ns(), mountpoint)
+        made = identity.create(path, options, clock.time_ns(), mountpoint, slot)
         try:
             shutil.rmtree(path / "index", ignore_errors=True)
             (path / "segments").mkdir(mode=0o700, exist_ok=True)
@@ -134,18 +142,18 @@ class Store:
         return made
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock) -> "Store":
+    def open(cls, path: Path, *, clock: Clock, cipher: Cipher | None = None) -> "Store":
         """Open the store for writing, replaying what its last checkpoint lacks. One of an earlier
-        format becomes one of this.
+        format becomes one of this. `cipher`: of an encrypted one (store.keyring.unlock).
 
-        Raises NotAStore, FormatTooNew, StoreLocked, StoreReadOnly, IndexSpace, StoreDamaged,
-        DiskFull, StoreError.
+        Raises NotAStore, FormatTooNew, WrongKey (nothing has changed then), StoreLocked,
+        StoreReadOnly, IndexSpace, StoreDamaged, DiskFull, StoreError.
         """
-        identity.read(path)
+        identity.read(path).require_key(path, cipher)
         lock = identity.lock(path)
         try:
             identity.upgrade(path, identity.read(path))
-            return cls(path, clock, lock)
+            return cls(path, clock, lock, cipher)
         except OSError as error:
             os.close(lock)
             raise of_disk(error, error.filename or path) from error
@@ -255,7 +263,7 @@ class Store:
             try:
                 return replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint, self._index.apply,
-                    cut=False, size_elsewhere=self._size_elsewhere,
+                    cut=False, size_elsewhere=self._size_elsewhere, cipher=self._cipher,
                 ).end  # fmt: skip
             except MapFull:
                 self._index.restart(grow=True)
@@ -560,6 +568,7 @@ class Store:
                 done = replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint,
                     self._apply_replayed, size_elsewhere=self._size_elsewhere,
+                    cipher=self._cipher,
                 )  # fmt: skip
                 break
             except MapFull:

@@ -250,7 +250,7 @@ def _make(
         shutil.rmtree(store / directory, ignore_errors=True)
         (store / directory).mkdir(mode=0o700)
     Index.create(store / "index")
-    position = _begin_log(store / "segments", known.uuid_bytes, checkpoint.end[0] + 1, now_ns)
+    position = _begin_log(store / "segments", known, checkpoint.end[0] + 1, now_ns)
     index = Index(store / "index")
     try:
         _apply(index, pieces, rows)
@@ -273,9 +273,11 @@ def _make(
     return name, census.rows
 
 
-def _begin_log(directory: Path, uuid: bytes, number: int, now_ns: int) -> Position:
+def _begin_log(directory: Path, known: StoreIdentity, number: int, now_ns: int) -> Position:
     """An empty sealed segment, as the log goes on behind one that is here."""
-    content = format.pack_header(uuid, number, now_ns) + format.pack_seal(())
+    content = format.pack_header(
+        known.uuid_bytes, number, now_ns, is_encrypted=known.is_encrypted
+    ) + format.pack_seal(())
     durable.write_file(directory / format.segment_name(number), content)
     return Position(number, len(content))
 

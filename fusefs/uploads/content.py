@@ -89,7 +89,7 @@ class Content:
             return zeros_digest(part[0].length)
         number = self.stored_number(part)
         block = self._block(number) if number is not None else None
-        return block.digest if block else None
+        return self._blocks.digest(block) if block else None
 
     async def read_digest(self, part: list[Extent]) -> bytes | None:
         """The digest of a part of several blocks, read; None if some of it is lost."""

@@ -51,15 +51,19 @@ def add(
       fusefs remote add ~/mnt bucket 's3://bucket/laptop?region=eu-1' --secrets file:/etc/fusefs/b
       fusefs remote add ~/mnt far sftp://me@host/backup --encrypt --secrets file:/etc/fusefs/far
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
+    from fusefs.errors import BadRemote
     from fusefs.model.remote import Remote as Row
+    from fusefs.store import identity
 
     store = resolve(target).store
     row = Row(
         number=0, url=url, secrets=secrets, cost=cost, limit=limit, is_encrypted=encrypt,
         is_trash=trash, writer=os.urandom(16).hex(),
     )  # fmt: skip
+    if identity.read(store).is_encrypted and not encrypt:
+        raise BadRemote(f"{store} is encrypted, so its remotes must be: say --encrypt")
     with reach(store) as surface:
         uuid = surface.status()["uuid"]
         _require_free(surface.ask("remotes"), name, url)

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 Label = Annotated[str, typer.Option(metavar="TEXT", help="For people: whose it is, say.")]
-_MAX_LABEL = 100
+MAX_LABEL = 100
 
 
 @app.command("list")
@@ -75,7 +75,7 @@ def add(
     with reached(where, secrets) as (remote, known):
         data_key = keyring.unlock(remote, unlocking.present(remote.place, known))
         secret = unlocking.new(new_key_file, new_passphrase_file)
-        number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
+        number = keyring.add(remote, data_key, secret, label=label[:MAX_LABEL], created=now())
     output.line(f"key slot {number} opens {remote.place} as well")
 
 
@@ -103,7 +103,7 @@ def change(
     with reached(where, secrets) as (remote, known):
         old, data_key = keyring.opened(remote, unlocking.present(remote.place, known))
         secret = unlocking.new(new_key_file, new_passphrase_file)
-        number = keyring.add(remote, data_key, secret, label=label[:_MAX_LABEL], created=_now())
+        number = keyring.add(remote, data_key, secret, label=label[:MAX_LABEL], created=now())
         keyring.remove(remote, old, data_key)
     output.line(f"key slot {number} opens {remote.place}, slot {old} no longer")
     if known:
@@ -137,7 +137,7 @@ def remove(
     output.line(f"key slot {slot} no longer opens {remote.place}")
 
 
-def _now() -> str:
+def now() -> str:
     from fusefs.base.clock import SystemClock, utc
 
     return utc(SystemClock().time_ns())

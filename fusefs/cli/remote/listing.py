@@ -59,7 +59,7 @@ def show(target: Store, name: Name, as_json: Json = False) -> None:
 
 def read(target: str, names: list[str]) -> list[Record]:
     """The records of some remotes, or of all. Raises NoSuchRemote."""
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

@@ -12,7 +12,7 @@ def remove(target: Store, name: Name, as_json: Json = False) -> None:
     Example:
       fusefs remote remove ~/mnt usb
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

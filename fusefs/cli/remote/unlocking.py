@@ -58,7 +58,7 @@ def new(key_file: str | None, passphrase_file: str | None) -> "Secret":
         if key_file is not None:
             return keyring.read_key_file(Path(key_file))
         if passphrase_file is not None:
-            return keyslot.passphrase(_first_line(Path(passphrase_file)))
+            return keyslot.passphrase(first_line(Path(passphrase_file)))
         if not sys.stdin.isatty():
             raise UsageError("say what shall open it: --new-key-file or --new-passphrase-file")
         return keyslot.passphrase(
@@ -70,7 +70,7 @@ def new(key_file: str | None, passphrase_file: str | None) -> "Secret":
         raise UsageError(str(error)) from error
 
 
-def _first_line(path: Path) -> str:
+def first_line(path: Path) -> str:
     """Raises ValueError, without what is in the file."""
     try:
         with path.open("rb") as file:

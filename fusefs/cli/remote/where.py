@@ -58,7 +58,7 @@ def connected(surface: "Surface", name: str) -> "Iterator[tuple[Remote, Row]]":
 
 def _address(where: list[str]) -> tuple[str, str]:
     """The URL of a remote, and where its secrets are as far as a store knows."""
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import UsageError
 

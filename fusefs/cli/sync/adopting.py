@@ -18,7 +18,7 @@ def adopt(target: Store, name: Name, as_json: Json = False) -> None:
     Example:
       fusefs sync adopt ~/mnt bucket
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import RemoteTaken
     from fusefs.sync import layout

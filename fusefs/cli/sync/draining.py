@@ -65,7 +65,7 @@ def _drain(
     target: str, names: list[str], timeout: str | None, as_json: bool, *, is_asked: bool
 ) -> None:
     from fusefs.cli.arguments import seconds
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     limit_s = None if timeout is None else seconds(timeout)

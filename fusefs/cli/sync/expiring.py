@@ -45,7 +45,7 @@ def expire(
     from dataclasses import replace
 
     from fusefs.cli.arguments import seconds
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
     from fusefs.sync import expire as expiry
     from fusefs.sync.margins import DEFAULT

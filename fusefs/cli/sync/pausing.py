@@ -26,7 +26,7 @@ def resume(target: Store, names: Names = None, as_json: Json = False) -> None:
 
 
 def _change(target: str, names: list[str], as_json: bool, *, is_paused: bool) -> None:
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

@@ -52,7 +52,7 @@ def verify(
     Example:
       fusefs sync verify ~/mnt bucket --sample 5
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import DamageFound
     from fusefs.sync import verify as verification

@@ -55,7 +55,7 @@ def list_transfers(
     Example:
       fusefs transfer list ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:
@@ -73,7 +73,7 @@ def show(id: Id, target: Target = ".", as_json: Json = False) -> None:
     Example:
       fusefs transfer show 4f2c6e0a-6f0b-4d8e-9d0c-2b8a5a6f7c11 ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:
@@ -100,7 +100,7 @@ def journal(
       fusefs transfer journal --since 2026-11-01 ~/mnt
       fusefs transfer journal --since "7d ago" --json ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     wanted: dict[str, int] = {}

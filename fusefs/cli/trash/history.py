@@ -34,8 +34,8 @@ def history(
     Example:
       fusefs trash history ~/mnt --path docs/a.txt
     """
+    from fusefs.cli.reaching import reach
     from fusefs.cli.trash.wanted import pages
-    from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

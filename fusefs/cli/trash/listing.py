@@ -42,8 +42,8 @@ def list_entries(
       fusefs trash list ~/mnt
       fusefs trash list ~/mnt --all --path 'docs/*.txt'
     """
+    from fusefs.cli.reaching import reach
     from fusefs.cli.trash.wanted import pages
-    from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

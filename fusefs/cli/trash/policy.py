@@ -34,7 +34,7 @@ def policy(
       fusefs trash policy ~/mnt/cache set skip
       fusefs trash policy ~/mnt/photos set 90d
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
     from fusefs.errors import UsageError
 

@@ -50,8 +50,8 @@ def purge(
       fusefs trash purge ~/mnt 17 18
       fusefs trash purge ~/mnt --older-than 3d
     """
+    from fusefs.cli.reaching import reach
     from fusefs.cli.trash.wanted import numbers, split
-    from fusefs.daemon.surface import reach
     from fusefs.errors import UsageError
 
     place, wanted = split(what or [])
@@ -86,7 +86,7 @@ def empty(
     Example:
       fusefs trash empty ~/mnt
     """
-    from fusefs.daemon.surface import reach
+    from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
 
     with reach(resolve(target).store) as surface:

@@ -39,8 +39,8 @@ def restore(
       fusefs trash restore ~/mnt --last
     """
     from fusefs.cli.failures import fail
+    from fusefs.cli.reaching import reach
     from fusefs.cli.trash.wanted import split
-    from fusefs.daemon.surface import reach
     from fusefs.daemon.target import resolve_inner
     from fusefs.errors import UsageError
 
