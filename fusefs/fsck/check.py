@@ -70,8 +70,9 @@ def check(
 
     Raises NotAStore, FormatTooNew, WrongKey, StoreDamaged (no index to be read at all).
     """
-    uuid = identity.read(store).uuid_bytes
-    directory = store / "segments"
+    its = identity.read(store)
+    its.require_key(store, cipher)
+    uuid, directory = its.uuid_bytes, store / "segments"
     with reading_segments(store), view(store, cipher) as rows:
         tables, census = Tables(Guarded(rows, goes_on)), Census()
         unguarded = Tables(rows)  # to name what was found, also at the end of the time

@@ -130,7 +130,9 @@ def repair(
     Raises NotAStore, FormatTooNew, WrongKey, StoreLocked, StoreReadOnly, DiskFull, StoreError;
     StoreDamaged where there is no index to be read at all.
     """
-    directory, uuid = path / "segments", identity.read(path).uuid_bytes
+    known = identity.read(path)
+    known.require_key(path, cipher)
+    directory, uuid = path / "segments", known.uuid_bytes
     with alone(path), view(path, cipher) as rows:
         if is_dry:
             end = rows.replayed.end

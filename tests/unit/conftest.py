@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.base import failpoints
+from fusefs.model.keyslot import Secret
 from tests.unit import invariants
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
@@ -17,8 +18,14 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def fs(tmp_path: Path, clock: ManualClock) -> Iterator[InProcess]:
-    fs = InProcess(tmp_path / "store", clock)
+def secret() -> Secret | None:
+    """What opens the store, None for a plain one; for tests to override."""
+    return None
+
+
+@pytest.fixture
+def fs(tmp_path: Path, clock: ManualClock, secret: Secret | None) -> Iterator[InProcess]:
+    fs = InProcess(tmp_path / "store", clock, secret=secret)
     yield fs
     failpoints.disarm()
     fs.files.flush_all()

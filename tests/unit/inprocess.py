@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from fusefs.config.options import MountOptions, StoreOptions
+from fusefs.config.options import Compression, MountOptions, StoreOptions
 from fusefs.daemon.collecting import Collected, Collecting
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.errors import Refused
@@ -16,12 +16,15 @@ from fusefs.model.corruption import Corruption
 from fusefs.model.entry import Entry, State
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
+from fusefs.model.keyslot import Secret
+from fusefs.store import keyring
 from fusefs.store.margins import Margins
 from fusefs.store.store import Store
 from fusefs.trash.restore import Restorer
 from fusefs.tree.removal import Caller
 from fusefs.tree.tree import SET_ID
 from tests.unit.clocks import ManualClock
+from tests.unit.remotes.encryption import CREATED, WEAK
 
 #: Collect everything there is to gain.
 ALL = Margins(slack=0.0, least_bytes=0)
@@ -35,19 +38,32 @@ def split(path: bytes) -> tuple[bytes, bytes]:
 
 
 class InProcess:
-    """`caller` makes the calls. Files are opened and closed for each read and write."""
+    """`caller` makes the calls. Files are opened and closed for each read and write.
 
-    def __init__(self, path: Path, clock: ManualClock, options: MountOptions | None = None) -> None:
+    With a `secret` the store is encrypted.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: ManualClock,
+        options: MountOptions | None = None,
+        *,
+        secret: Secret | None = None,
+        compression: Compression = "none",
+    ) -> None:
         self.path = path
         self.clock = clock
         self.options = options or MountOptions()
         self.caller = ROOT_USER
         if not path.exists():
-            Store.init(path, StoreOptions(), clock=clock)
+            slot = keyring.first(secret, created=CREATED, strength=WEAK) if secret else None
+            Store.init(path, StoreOptions(compression), clock=clock, slot=slot)
+        self.cipher = keyring.unlock(path, secret) if secret else None
         self.open()
 
     def open(self) -> None:
-        self.filesystem = Filesystem.open(self.path, self.options, self.clock)
+        self.filesystem = Filesystem.open(self.path, self.options, self.clock, self.cipher)
         self.store = self.filesystem.store
         self.tree = self.filesystem.tree
         self.files = self.filesystem.files

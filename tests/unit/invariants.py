@@ -123,6 +123,7 @@ def rows_in_log(store: Store) -> Rows:
         start,
         apply,
         cut=False,
+        cipher=store.blocks.cipher,
         size_elsewhere=lambda n: max((one.size for one in store.copies(n).values()), default=0),
     )
     assert not done.cut_why, done.cut_why

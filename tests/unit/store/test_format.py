@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusefs.errors import StoreDamaged
-from fusefs.model.block import RAW, RAW_ENCRYPTED, ZSTD
+from fusefs.model.block import RAW, ZSTD
 from fusefs.store import format
 from fusefs.store.format import Record, SealedBlock, Torn
 
@@ -31,7 +31,7 @@ def block_record(number: int, content: bytes, *, compress: bool = False) -> byte
 def a_segment() -> tuple[bytes, list[int]]:
     """One of each kind of record, and where each starts; last, where the segment ends."""
     parts = [
-        format.pack_header(UUID, 7, 1),
+        format.pack_header(UUID, 7, 1, is_encrypted=False),
         block_record(1, b"raw content" * 9),
         block_record(2, TEXT, compress=True),
         format.pack_batch(ROWS),
@@ -99,7 +99,7 @@ def test_every_cut_ends_the_log_before_its_record() -> None:
 
 
 def test_every_flipped_byte_of_a_header_is_seen() -> None:
-    data = format.pack_header(UUID, 7, 1)
+    data = format.pack_header(UUID, 7, 1, is_encrypted=False)
     assert len(data) == format.HEADER_SIZE
     for offset in range(len(data)):
         flipped = bytearray(data)
@@ -109,7 +109,7 @@ def test_every_flipped_byte_of_a_header_is_seen() -> None:
 
 
 def test_a_segment_of_another_store_number_or_format_is_refused() -> None:
-    data = format.pack_header(UUID, 7, 1)
+    data = format.pack_header(UUID, 7, 1, is_encrypted=False)
     assert "another" in str(format.check_header(data, UUID[::-1], 7))
     assert "another" in str(format.check_header(data, UUID, 8))
     later = bytearray(data[:-4])
@@ -169,7 +169,7 @@ def test_a_payload_that_is_not_the_content_is_never_returned() -> None:
     assert format.decode(RAW, TEXT, len(TEXT) - 1, digest) is None
     assert format.decode(ZSTD, b"no frame", len(TEXT), digest) is None
     assert format.decode(ZSTD, format.encode(b"o" * 9999, True)[1], 9999, digest) is None
-    assert format.decode(RAW_ENCRYPTED, TEXT, len(TEXT), digest) is None
+    assert format.decode(4, TEXT, len(TEXT), digest) is None
 
 
 def test_threads_compress_and_decompress_beside_each_other() -> None:

@@ -83,8 +83,8 @@ def test_a_newer_format_is_refused_even_if_the_rest_is_not_understood(
 
 
 def test_an_unknown_required_feature_is_refused_by_name(path: Path, clock: ManualClock) -> None:
-    change(path, requires=["encryption", "snapshots"])
-    with pytest.raises(FormatTooNew, match="needs encryption, snapshots"):
+    change(path, requires=["encryption", "snapshots", "wings"])
+    with pytest.raises(FormatTooNew, match="needs snapshots, wings"):
         Store.open(path, clock=clock)
 
 

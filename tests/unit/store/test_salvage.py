@@ -16,7 +16,7 @@ def block(number: int, content: bytes) -> bytes:
 
 def segment(*parts: bytes, sealed: bool) -> bytearray:
     """A segment of records, with its seal."""
-    data = bytearray(format.pack_header(UUID, 1, 0))
+    data = bytearray(format.pack_header(UUID, 1, 0, is_encrypted=False))
     lines = []
     for part in parts:
         found = format.read_record(memoryview(part), 0)

@@ -22,12 +22,14 @@ from fusefs.errors import (
     WrongUpload,
 )
 from fusefs.model.extent import BLOCK_SIZE
+from fusefs.model.keyslot import Secret
 from fusefs.model.partial import Upload
 from fusefs.tree.removal import Caller
 from fusefs.uploads.sending import EXPIRY_S, LEASE_S
 from fusefs.uploads.uploads import WINDOW_BLOCKS, Answer, Finished
 from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
+from tests.unit.remotes.encryption import SECRET
 
 BLOCKS = WINDOW_BLOCKS + 3
 SIZE = (BLOCKS - 1) * BLOCK_SIZE + 4321
@@ -40,6 +42,13 @@ def content() -> bytes:
     return random.Random(5).randbytes(SIZE)
 
 
+@pytest.fixture(params=[None, SECRET], ids=["plain", "encrypted"])
+def secret(request: pytest.FixtureRequest) -> Secret | None:
+    """Senders ask in the same way, whatever the store is."""
+    secret: Secret | None = request.param
+    return secret
+
+
 @pytest.fixture
 def fs(fs: InProcess) -> InProcess:
     fs.mkdir(b"dir")
@@ -47,9 +56,9 @@ def fs(fs: InProcess) -> InProcess:
 
 
 @pytest.fixture
-def damaged_fs(tmp_path: Path, clock: ManualClock) -> Iterator[InProcess]:
+def damaged_fs(tmp_path: Path, clock: ManualClock, secret: Secret | None) -> Iterator[InProcess]:
     """Without the check of invariants at its end."""
-    fs = InProcess(tmp_path / "damaged", clock)
+    fs = InProcess(tmp_path / "damaged", clock, secret=secret)
     fs.mkdir(b"dir")
     yield fs
     fs.close()
