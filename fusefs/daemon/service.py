@@ -83,6 +83,7 @@ class Service:
             "version": __version__,
             "store": os.fspath(store.path),
             "uuid": store.identity.uuid,
+            "is_encrypted": store.identity.is_encrypted,
             "mountpoint": self._mountpoint,
             "started": utc(int(self._started * 1e9)),
             "inodes": store.totals.inodes,
