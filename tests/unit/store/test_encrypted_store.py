@@ -28,6 +28,7 @@ from tests.unit.store import acts
 SECRET_TEXT = b"The treasure lies under the third oak. "
 NOISE = random.Random(3).randbytes(3 * BLOCK_SIZE + 777)
 TEXT = SECRET_TEXT * 40_000
+LATE = b"And the oak was felled. " * 9
 PARTS = (SECRET_TEXT[:16], NOISE[:16], NOISE[BLOCK_SIZE + 5 : BLOCK_SIZE + 21], NOISE[-16:])
 
 
@@ -44,7 +45,7 @@ def files_of(path: Path) -> dict[str, bytes]:
 
 def traces_of(path: Path) -> list[tuple[str, bytes]]:
     """Where known content, or what tells it, stands in the files of a store."""
-    contents = (b"small " + SECRET_TEXT, NOISE[:BLOCK_SIZE], TEXT[:BLOCK_SIZE])
+    contents = (b"small " + SECRET_TEXT, NOISE[:BLOCK_SIZE], TEXT[:BLOCK_SIZE], LATE)
     digests = [blake3(content).digest() for content in contents]
     wanted = [*PARTS, *digests, *(digest[:10] for digest in digests)]
     return [(name, one) for name, text in files_of(path).items() for one in wanted if one in text]
@@ -85,6 +86,7 @@ def test_no_content_stands_anywhere_in_the_store(damageable: InProcess) -> None:
     fs.sync()
     assert traces_of(fs.path) == []
     fs.crash()  # hints are filled anew
+    fs.write(b"late", LATE)
     fs.collect()  # blocks move, the index is copied
     assert_filled(fs)
     fs.close()
@@ -100,7 +102,9 @@ def test_what_the_search_looks_for_is_in_a_plain_store(tmp_path: Path, clock: Ma
     """Or the test above would find nothing in any store."""
     fs = InProcess(tmp_path / "plain", clock)
     fill(fs)
+    fs.write(b"late", LATE)
     fs.close()
+    assert ("hints/data.mdb", blake3(LATE).digest()[:10]) in traces_of(fs.path)
     assert {one for _, one in traces_of(fs.path)} >= {
         *PARTS,
         blake3(b"small " + SECRET_TEXT).digest(),
