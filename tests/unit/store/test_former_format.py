@@ -72,15 +72,18 @@ def test_it_becomes_one_of_now_before_anything_is_written(
     found = []
     begin = Log.__init__
 
-    def look(self: Log, *arguments: object) -> None:
+    def look(self: Log, *arguments: object, **said: object) -> None:
         found.append(format_of(path))
-        begin(self, *arguments)  # type: ignore[arg-type]
+        begin(self, *arguments, **said)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Log, "__init__", look)
     before = json.loads((path / "fusefs.json").read_text())
     assert open_store().identity.format == FORMAT
     assert found == [FORMAT]
-    assert json.loads((path / "fusefs.json").read_text()) == before | {"format": FORMAT}
+    assert json.loads((path / "fusefs.json").read_text()) == before | {
+        "format": FORMAT,
+        "keys": {},
+    }
 
 
 def test_a_check_takes_it_for_sound_and_leaves_its_format_alone(path: Path, old: int) -> None:
