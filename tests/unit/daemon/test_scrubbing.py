@@ -244,7 +244,7 @@ def test_the_kernel_forgets_a_block_before_it_is_read_and_after(
         if offset <= place.offset and place.offset + place.stored <= offset + size:
             steps.append("forget")
 
-    def look(file: int, one: Block) -> Bad | None:
+    def look(file: int, one: Block, _cipher: object) -> Bad | None:
         if one.offset == place.offset:
             steps.append("read")
         return None
