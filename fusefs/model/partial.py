@@ -7,8 +7,9 @@ class Upload(msgspec.Struct, array_like=True, frozen=True):
     """What a sender said that the file is to become.
 
     `token`: what it knows its source by. `size`: bytes. `name`: of the file that it becomes, in the
-    same directory. `root`: BLAKE3 of the BLAKE3 digests of its blocks in order; empty until all
-    have been read. `mtime_ns`: the time of its last change then; 0 means when it was written.
+    same directory. `root`: BLAKE3 of the BLAKE3 digests of its blocks in order, or in an encrypted
+    store a name for that (`Blocks.name`); empty until all have been read. `mtime_ns`: the time of
+    its last change then; 0 means when it was written.
     """
 
     token: bytes

@@ -146,8 +146,7 @@ class Blocks:
 
     def find(self, batch: Batch, digest: bytes, length: int) -> int | None:
         """The number of a block with this BLAKE3 and length, if one is known; sound or not."""
-        name = digest if self.cipher is None else self.cipher.name(digest)
-        return self._find(batch, name, length)
+        return self._find(batch, self.name(digest), length)
 
     def _find(self, batch: Batch, name: bytes, length: int) -> int | None:
         number = self._hints.get(name)
@@ -157,6 +156,11 @@ class Blocks:
             if block.digest == name and block.length == length:
                 return number
         return None
+
+    def name(self, digest: bytes) -> bytes:
+        """What stands in this store for content with this BLAKE3: just that, or what its key makes
+        of it."""
+        return digest if self.cipher is None else self.cipher.name(digest)
 
     def digest(self, block: Block) -> bytes:
         """The BLAKE3 of the plain content of a block."""

@@ -113,8 +113,9 @@ class Content:
             await trio.lowlevel.checkpoint()
         return found
 
-    def root(self, inode: Inode, size: int) -> bytes | None:
-        """The root hash as far as the map alone tells; None where something has to be read."""
+    def named_root(self, inode: Inode, size: int) -> bytes | None:
+        """The root hash as it stands in `Upload`, as far as the map alone tells; None where
+        something has to be read."""
         hasher = blake3()
         total = count_blocks(size)
         for start in range(0, total, _STEP):
@@ -123,7 +124,7 @@ class Content:
                 if digest is None:
                     return None
                 hasher.update(digest)
-        return hasher.digest()
+        return self._blocks.name(hasher.digest())
 
     def is_good(self, inode: Inode, size: int) -> bool:
         """Whether all its blocks verify when they are read. Takes half a second for each GiB.

@@ -185,8 +185,9 @@ class Uploads:
         if len(digests) != expected or any(len(one) != DIGEST_SIZE for one in digests):
             raise WrongUpload(f"window {window} has {expected} blocks of the size declared")
         offered = min(upload.size - first * BLOCK_SIZE, WINDOW_BLOCKS * BLOCK_SIZE)
-        if root and root != upload.root:
-            self._declare(inode, replace(upload, root=root))
+        named = self._store.blocks.name(root) if root else b""
+        if named not in (b"", upload.root):
+            self._declare(inode, replace(upload, root=named))
         sending = self._sending_of(ino)
         sending.active_s = self._store.clock.monotonic()
         sending.drop_dead()
@@ -295,8 +296,9 @@ class Uploads:
         Raises NoSuchUpload, WrongUpload, ContentDiffers (nothing has changed then, but whoever has
         the staging file open must open it anew), Refused, DiskFull, StoreError.
         """
+        named = self._store.blocks.name(root)
         if (over := self._finished.get(ino)) and over[0].token == token:
-            if over[0].root != root:
+            if over[0].root != named:
                 raise ContentDiffers("the upload was finished by a sender of other content")
             return msgspec.structs.replace(over[1], was_already=True)
         inode, upload = self._known(ino, token)
@@ -312,7 +314,7 @@ class Uploads:
             raise ContentDiffers(
                 f"{_shown(upload.name)}: what has arrived is not what was read from its source"
             )
-        done = self._rename(inode, replace(upload, root=root), parent, staged, caller)
+        done = self._rename(inode, replace(upload, root=named), parent, staged, caller)
         await self._files.sync()
         return done
 
@@ -369,7 +371,7 @@ class Uploads:
             if inode is None or one.upload is None or not one.upload.root:
                 continue
             content, size = self._content, one.upload.size
-            if content.root(inode, size) == one.upload.root and content.is_good(inode, size):
+            if content.named_root(inode, size) == one.upload.root and content.is_good(inode, size):
                 whole[ino] = one.upload
         places = [one for one in places_of(self._tree, whole) if one and not one.is_in_trash]
         for place in places:

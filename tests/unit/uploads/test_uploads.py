@@ -180,6 +180,25 @@ def test_nothing_is_there_all_is_sent_and_it_has_its_name(fs: InProcess, content
     assert fs.read(b"dir/file") == content
 
 
+def test_an_encrypted_store_does_not_tell_what_is_on_its_way(
+    tmp_path: Path, clock: ManualClock, content: bytes
+) -> None:
+    fs = InProcess(tmp_path / "encrypted", clock, secret=SECRET)
+    fs.mkdir(b"dir")
+    sender = Sender(fs, content)
+    sender.begin()
+    sender.send()
+    fs.crash()
+    assert fs.read(b"dir/file") == content  # all was there, it got its name at the start
+    with pytest.raises(ContentDiffers):
+        sender.finish(bytes(32))
+    assert sender.finish().was_already
+    fs.close()
+    stored = b"".join(one.read_bytes() for one in fs.path.rglob("*") if one.is_file())
+    assert sender.token in stored
+    assert sender.root not in stored
+
+
 def test_what_the_store_has_is_not_asked_for(fs: InProcess, content: bytes) -> None:
     fs.write(b"known", content[: 4 * BLOCK_SIZE])
     sender = Sender(fs, content)
