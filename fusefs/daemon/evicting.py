@@ -101,7 +101,9 @@ class Evicting:
 
     async def plan(self, wanted: Collection[int] | None, to_free: int | None) -> Plan:
         """What would be dropped of the segments in `wanted` (None: all), until `to_free` bytes are
-        free (None: all of it)."""
+        free (None: all of it). Raises DiskFull, StoreError."""
+        if self._store.sealed_segment >= self._store.checkpointed.segment:
+            self._store.checkpoint()  # it would keep what was sealed a moment ago
         pinned = await self._pins.segments()
         found, kept = evict.candidates(self._store, self._fetching.remotes(), pinned, wanted)
         return evict.choose(found, kept, to_free)

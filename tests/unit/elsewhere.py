@@ -45,12 +45,12 @@ class Away:
         )
         batch.put(keys.remote(self.name), remote.pack(row))
         store.commit(batch)
-        store.checkpoint()
         return sorted(self.objects)
 
     def evict_all(self) -> list[int]:
         """Copy every segment, and delete those here."""
         copied = self.copy_all()
+        self.store.checkpoint()
         self.store.write_snapshot()
         numbers = [number for number in copied if number in self.store.segments]
         for number in numbers:

@@ -72,6 +72,20 @@ def test_the_space_comes_back_and_reads_still_work(fs: InProcess, away: Away) ->
     assert agent.read(b"b") == OTHER
 
 
+def test_what_was_sealed_a_moment_ago_may_go(fs: InProcess) -> None:
+    fs.sync()
+    before = fs.store.checkpointed.segment
+    fs.write(b"a", CONTENT)
+    away = Away(fs.store)
+    away.copy_all()
+    assert fs.store.checkpointed.segment == before
+    agent, _ = agent_of(fs, away)
+    done = evict(fs, agent)
+    assert done["refused"] == []
+    assert fs.store.segments_bytes < 1 << 20
+    assert agent.read(b"a") == CONTENT
+
+
 def test_with_the_only_remote_unreachable_nothing_goes(fs: InProcess, away: Away) -> None:
     agent, remote = agent_of(fs, away)
     remote.why_not = RemoteUnreachable("example.org does not answer")
