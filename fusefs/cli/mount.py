@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from fusefs.cli import output
 from fusefs.cli.arguments import Json
 from fusefs.cli.unlocking import KeyFile, PassphraseFile
 from fusefs.errors import UsageError
+
+if TYPE_CHECKING:
+    from fusefs.store.cipher import Cipher
 
 
 def mount(
@@ -84,10 +87,11 @@ def mount(
 
 def mount_store(
     store: str, mountpoint: str, options: Sequence[str], *, foreground: bool = False,
-    key_file: str = "", passphrase_file: str = "",
+    key_file: str = "", passphrase_file: str = "", cipher: "Cipher | None" = None,
 ) -> int:  # fmt: skip
     """Mount, and return the daemon's pid; in the foreground return when it is unmounted.
 
+    `cipher`: of an encrypted store, where it is open already.
     Raises whatever is wrong with store, mountpoint, options or FUSE; nothing has changed then.
     """
     from fusefs.cli.unlocking import cipher_of
@@ -98,7 +102,7 @@ def mount_store(
     parsed = MountOptions.parse(options)
     source, target = real_path(store), real_path(mountpoint)
     # Here, where there may be a terminal; a daemon has none.
-    cipher = cipher_of(
+    unlocked = cipher or cipher_of(
         source, key_file or parsed.key_file, passphrase_file or parsed.passphrase_file
     )
     debug = bool(os.environ.get("FUSEFS_DEBUG"))
@@ -106,7 +110,7 @@ def mount_store(
     def serve(ready: Callable[[], None]) -> None:
         from fusefs.daemon.daemon import run_daemon
 
-        run_daemon(source, target, parsed, ready, cipher)
+        run_daemon(source, target, parsed, ready, unlocked)
 
     def serve_in_background(ready: Callable[[], None]) -> None:
         from fusefs.daemon.logs import catch_stderr, log_to_file

@@ -10,9 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fusefs.errors import UsageError
+
+if TYPE_CHECKING:
+    from fusefs.store.cipher import Cipher
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_EVERY_S = 0.2
@@ -24,6 +27,7 @@ class Places:
     def __init__(self) -> None:
         self._mounts = ExitStack()
         self._mounted: dict[Path, Path] = {}
+        self._ciphers: dict[Path, Cipher | None] = {}
 
     def __enter__(self) -> "Places":
         return self
@@ -54,7 +58,8 @@ class Places:
                 return self._mounted[target.store]
             try:
                 if target.mountpoint is None:
-                    found = self._mounts.enter_context(_mounted_for_now(target.store))
+                    cipher = self._unlocked(target.store)
+                    found = self._mounts.enter_context(_mounted_for_now(target.store, cipher))
                 else:
                     found = self._mounts.enter_context(_held(target.mountpoint))
             except (StoreLocked, FileNotFoundError):
@@ -65,6 +70,14 @@ class Places:
             else:
                 self._mounted[target.store] = found
                 return found
+
+    def _unlocked(self, store: Path) -> "Cipher | None":
+        """The keys of a store, which are asked for once, and while Ctrl-C still ends us."""
+        from fusefs.cli.unlocking import cipher_of
+
+        if store not in self._ciphers:
+            self._ciphers[store] = cipher_of(store)
+        return self._ciphers[store]
 
     def served(self, store: Path) -> None:
         """Have a daemon serve a store, and with it an agent, until our end: the one that does, or
@@ -116,14 +129,14 @@ def _held(mountpoint: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _mounted_for_now(store: Path) -> Iterator[Path]:
+def _mounted_for_now(store: Path, cipher: "Cipher | None") -> Iterator[Path]:
     from fusefs.cli.mount import mount_store
 
     with tempfile.TemporaryDirectory(prefix="fusefs-") as directory:
         mountpoint = Path(directory) / "mnt"
         mountpoint.mkdir(mode=0o700)
         with _Interruptions() as interruptions:
-            mount_store(os.fspath(store), os.fspath(mountpoint), [])
+            mount_store(os.fspath(store), os.fspath(mountpoint), [], cipher=cipher)
             try:
                 with interruptions.let_in():
                     yield mountpoint

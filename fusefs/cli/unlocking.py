@@ -53,6 +53,7 @@ def present(store: Path, key_file: str = "", passphrase_file: str = "") -> "Secr
     """
     from fusefs.errors import WrongKey
     from fusefs.model import keyslot
+    from fusefs.store import keyring
     from fusefs.store.identity import WAYS
 
     environment = os.environ
@@ -65,7 +66,8 @@ def present(store: Path, key_file: str = "", passphrase_file: str = "") -> "Secr
             return _key_file(path) if is_key else _passphrase_file(path)
     if named := environment.get(VARIABLE):
         return _key_file(_path(named, environment))
-    if not sys.stdin.isatty():
+    slots = keyring.slots(store).values()
+    if not sys.stdin.isatty() or all(slot.kind != "passphrase" for slot in slots):
         raise WrongKey(f"{store} is encrypted: {WAYS}")
     return keyslot.passphrase(
         typer.prompt(f"Passphrase of {store}", hide_input=True, err=True, type=str)

@@ -122,8 +122,8 @@ def _opened(path: Path, found: dict[int, Slot], secret: Secret) -> tuple[int, by
             return number, data_key
     kinds = " or ".join(sorted({slot.kind for slot in found.values()})) or "key"
     raise WrongKey(
-        f"{path} is not opened by this {secret.kind}, of its {len(found)} key slots none is: give"
-        f" another {kinds}; {identity.WAYS}"
+        f"{path} is not opened by this {secret.kind}: it has {len(found)} key slots, for a {kinds};"
+        f" {identity.WAYS}"
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 
@@ -27,10 +28,18 @@ class Terminal:
 
     def answer(self, question: str, typed: str) -> None:
         """Wait for what has not been seen yet and ends with `question`; type a line."""
+        self._wait_for(question)
+        os.write(self._side, f"{typed}\n".encode())
+
+    def interrupt(self, question: str) -> None:
+        """Give up where that is asked, by Ctrl-C."""
+        self._wait_for(question)
+        self._program.send_signal(signal.SIGINT)
+
+    def _wait_for(self, question: str) -> None:
         before = len(self.seen)
         while question not in self.seen[before:] or not self.seen.endswith(": "):
             assert self._more(), self.seen
-        os.write(self._side, f"{typed}\n".encode())
 
     def end(self) -> int:
         """The exit code."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.cli.app import INTERRUPTED
 from fusefs.errors import BadRemote, UsageError, WrongKey
 from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.system.terminal import Terminal
@@ -165,6 +166,31 @@ def test_a_passphrase_is_asked_for_at_a_terminal(tmp_path: Path, mnt: Path) -> N
         fusefs("umount", mnt)
     assert with_plain(store) == []
     assert "correct horse" not in init.seen + wrong.seen + mount.seen
+
+
+@pytest.mark.mount
+def test_who_copies_into_it_is_asked_once_and_may_give_up(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (tmp_path / "passphrase").write_text("correct horse")
+    (tmp_path / "source").write_bytes(TEXT)
+    fusefs("init", "--encrypt", "--passphrase-file", tmp_path / "passphrase", store)
+    before = shown(store)
+    put = "put", str(tmp_path / "source"), f"{store}:/text"
+    given_up = Terminal(*put)
+    given_up.interrupt(f"Passphrase of {store}: ")
+    assert given_up.end() == INTERRUPTED
+    assert shown(store) == before
+    copy = Terminal(*put)
+    copy.answer(f"Passphrase of {store}: ", "correct horse")
+    assert copy.end() == 0
+    assert copy.seen.count("Passphrase") == 1
+    assert with_plain(store) == []
+
+
+def test_for_a_key_file_nobody_is_asked(store: Path) -> None:
+    status = Terminal("status", str(store))
+    assert status.end() == WrongKey.exit_code
+    assert "--key-file" in status.seen
 
 
 @pytest.mark.mount
