@@ -16,8 +16,9 @@
                 throttled_files: within its bandwidth
     multipart   what cut-off writers of large objects leave in an S3 bucket
     around      a remote around a remote; so are:
-    retry, throttle, verify, fault
-                wrappers that try again, limit bytes a second, do not believe, fail as planned
+    retry, throttle, room, verify, fault
+                wrappers that try again, limit bytes a second, leave some room, do not believe, fail
+                as planned
     encrypted   one more: a remote around one that sees neither contents nor names
     sealed, veil, keyring
                 its objects, byte by byte; their names; its key slots

@@ -1,8 +1,9 @@
-"""From the row of a remote to the remote: connected, within its bandwidth, patient, unlocked.
+"""From the row of a remote to the remote: connected, within its room and bandwidth, patient,
+unlocked.
 
 ::
 
-    Verified( Encrypted( Retrying( Throttled( driver ) ) ) )
+    Verified( Encrypted( Retrying( Spared( Throttled( driver ) ) ) ) )
 
 So what is tried again is the same bytes, and whoever asks for a whole object gets what its name
 says or an error.
@@ -17,6 +18,7 @@ from fusefs.remotes.address import connect as connect_to
 from fusefs.remotes.api import Remote
 from fusefs.remotes.encrypted import open_with
 from fusefs.remotes.retry import Retrying, Tried
+from fusefs.remotes.room import Spared
 from fusefs.remotes.throttle import Limits, Throttled
 from fusefs.remotes.verify import Verified
 
@@ -33,7 +35,7 @@ def connect(row: Row, tried: Tried | None = None, limits: Limits | None = None) 
     if row.limit:
         limits = limits or Limits(clock)
         remote = Throttled(remote, *limits.buckets(row.url, row.limit))
-    remote = Retrying(remote, clock, tried=tried)
+    remote = Retrying(Spared(remote, clock), clock, tried=tried)
     if row.is_encrypted:
         remote = open_with(remote, known)
     return Verified(remote)

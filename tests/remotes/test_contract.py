@@ -15,6 +15,7 @@ from fusefs.remotes.around import Around
 from fusefs.remotes.fault import Faulty
 from fusefs.remotes.memory import MemoryRemote
 from fusefs.remotes.retry import Policy, Retrying
+from fusefs.remotes.room import Spared
 from fusefs.remotes.secrets import Secrets
 from fusefs.remotes.throttle import Throttled, Timetable, buckets
 from fusefs.remotes.verify import Look, Verified
@@ -63,7 +64,7 @@ def _wrapped(remote: Remote) -> Remote:
     """All wrappers, one around the other."""
     clock = SystemClock()
     throttled = Throttled(Faulty(remote, ()), *buckets(Timetable.parse("100G"), clock))
-    return Around(Verified(Retrying(throttled, clock), Look.BYTES))
+    return Around(Verified(Retrying(Spared(throttled, clock), clock), Look.BYTES))
 
 
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
