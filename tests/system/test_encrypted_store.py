@@ -1,16 +1,20 @@
 """An encrypted store through the program: ways to give its key, and what its directory shows."""
 
+import json
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from fusefs.cli.app import INTERRUPTED
 from fusefs.errors import BadRemote, UsageError, WrongKey
 from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.system.away import add_remote, drop_caches, flip, sync
 from tests.system.terminal import Terminal
 
 PLAIN = b"a known plain text; "
+NAME = "a-known-name"
 TEXT = PLAIN * 60_000
 
 
@@ -211,33 +215,100 @@ def test_the_key_is_changed_under_a_mount(mounted: Mounted, key: Path, tmp_path:
     assert (mounted.mnt / "text").read_bytes() == TEXT
 
 
-@pytest.mark.mount
-def test_its_remotes_are_encrypted_as_well_and_a_clone_has_its_key(
-    mounted: Mounted, key: Path, tmp_path: Path
-) -> None:
-    place, other = tmp_path / "elsewhere", tmp_path / "other"
-    place.mkdir()
-    (tmp_path / "secrets").write_text(f"key_file = '{key}'\n")
-    (tmp_path / "secrets").chmod(0o600)
-    url, secrets = f"file://{place}", ["--secrets", f"file:{tmp_path}/secrets"]
+@pytest.fixture
+def secrets(tmp_path: Path, key: Path) -> str:
+    """Of a remote: it has the key file of the store."""
+    path = tmp_path / "secrets"
+    path.write_text(f"key_file = '{key}'\n")
+    path.chmod(0o600)
+    return f"file:{path}"
+
+
+@pytest.fixture
+def place(tmp_path: Path, mounted: Mounted, secrets: str) -> Path:
+    """An encrypted remote with all of a store that holds some files."""
+    place = tmp_path / "elsewhere"
+    add_remote(mounted, place, "far", "--encrypt", "--secrets", secrets)
     (mounted.mnt / "text").write_bytes(TEXT)
-    done = run_fusefs("remote", "add", mounted.mnt, "far", url)
+    (mounted.mnt / NAME).mkdir()
+    for number in range(20):
+        content = PLAIN * number + Random(number).randbytes(100_000 * number)
+        (mounted.mnt / NAME / f"{NAME} {number}").write_bytes(content)
+    sync(mounted)
+    return place
+
+
+@pytest.mark.mount
+def test_its_remotes_are_encrypted_as_well(
+    mounted: Mounted, tmp_path: Path, secrets: str, place: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    done = run_fusefs("remote", "add", mounted.mnt, "other", f"file://{other}")
     assert done.returncode == BadRemote.exit_code
     assert "--encrypt" in done.stderr
-    assert list(place.iterdir()) == []
-    fusefs("remote", "add", mounted.mnt, "far", url, "--encrypt", *secrets)
-    fusefs("sync", "wait", mounted.mnt)
-    fusefs("evict", mounted.mnt, "--mincopies", "1", "--numcopies", "1")
-    assert not with_plain(mounted.store)
-    assert (mounted.mnt / "text").read_bytes() == TEXT
-    assert not with_plain(mounted.store)
-    mounted.umount()
+    assert list(other.iterdir()) == []
+    files = shown(place)
+    assert sum(map(len, files.values())) > len(TEXT)
+    told = "".join(files).encode() + b"".join(files.values())
+    assert [one for one in (PLAIN, NAME.encode(), Random(9).randbytes(32)) if one in told] == []
 
-    fusefs("clone", url, other, *secrets)
-    assert run_fusefs("mount", other, mounted.mnt).returncode == WrongKey.exit_code
-    fusefs("mount", "-o", "ro", "--key-file", key, other, mounted.mnt)
+
+@pytest.mark.mount
+def test_what_was_evicted_is_read_again_and_a_flipped_byte_is_healed(
+    mounted: Mounted, key: Path, place: Path
+) -> None:
+    wanted = {path: path.read_bytes() for path in mounted.mnt.rglob("*") if path.is_file()}
+    info = json.loads(fusefs("info", "--json", mounted.mnt / "text"))
+    mounted.umount()
+    flip(mounted.store, info)
+    mounted.expected += ["a block is bad"]
+    mounted.mount("--key-file", str(key))
+    assert (mounted.mnt / "text").read_bytes() == TEXT
+    assert "a bad block was healed from a remote" in mounted.log
+    info = json.loads(fusefs("info", "--json", mounted.mnt / "text"))
+    sync(mounted)
+    mounted.umount()
+    flip(mounted.store, info)
+    out = fusefs("fsck", "--repair", "--read-data", mounted.store, "--key-file", key)
+    assert "is as it was, from a remote" in out
+    mounted.mount("--key-file", str(key))
+    sync(mounted)
+    assert json.loads(fusefs("evict", "--json", mounted.mnt))["freed_bytes"] > 15_000_000
+    drop_caches(mounted.mnt)
+    assert {path: path.read_bytes() for path in wanted} == wanted
+    assert json.loads(fusefs("status", "--json", mounted.mnt))["counters"]["fetched_bytes"]
+    assert not with_plain(mounted.store)
+    fusefs("fetch", mounted.mnt)
+    mounted.umount()
+    fusefs("fsck", "--read-data", mounted.store, "--key-file", key)
+
+
+@pytest.mark.mount
+def test_a_clone_is_opened_by_the_new_key_and_goes_on(
+    mounted: Mounted, key: Path, tmp_path: Path, secrets: str, place: Path
+) -> None:
+    new, other = tmp_path / "new", tmp_path / "other"
+    new.write_bytes(os.urandom(32))
+    fusefs("key", "change", mounted.mnt, "--key-file", key, "--new-key-file", new)
+    (mounted.mnt / "late").write_bytes(PLAIN)
+    sync(mounted)
+    mounted.umount()
+    fusefs("clone", f"file://{place}", other, "--secrets", secrets)
+    clone = Mounted(other, mounted.mnt)
     try:
-        assert (mounted.mnt / "text").read_bytes() == TEXT
+        for options in ([], ["--key-file", str(key)]):
+            done = run_fusefs("mount", *options, other, mounted.mnt)
+            assert done.returncode == WrongKey.exit_code
+        clone.mount("--key-file", str(new))
+        assert (clone.mnt / "text").read_bytes() == TEXT
+        for number in range(20):
+            content = (clone.mnt / NAME / f"{NAME} {number}").read_bytes()
+            assert content == PLAIN * number + Random(number).randbytes(100_000 * number)
+        (clone.mnt / "later").write_bytes((clone.mnt / "late").read_bytes() + TEXT)
+        sync(clone)
     finally:
-        fusefs("umount", mounted.mnt)
+        clone.clean_up()
+    assert clone.unexpected() == []
     assert not with_plain(other)
+    fusefs("fsck", "--read-data", other, "--key-file", new)
