@@ -44,8 +44,9 @@ from fusefs.store import format, identity, snapshot
 from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
 from fusefs.store.log import Position
-from fusefs.store.rebuild import alone, mapped
+from fusefs.store.rebuild import alone
 from fusefs.store.recovery import list_segments
+from fusefs.store.salvage import mapped
 from fusefs.store.store import Store
 from fusefs.tree.tree import TRASH_NAME
 

@@ -13,6 +13,7 @@
     recovery    replay of the log into the index after any stop
     snapshot    the copy of the index that stands for deleted segments, and its sum
     salvage     reads a segment past its damage
+    derived     what follows from the rows of an index, and its books made of that
     rebuild     makes the index anew from snapshot and log
     usage       how much of each segment is needed
     margins     when space is given back, how much, at what pace: every number with its reason

@@ -15,15 +15,13 @@ nothing is certain behind them, so that is refused unless the loss is accepted. 
 not touched. Nothing but the two renames changes what a mount finds; between them it finds no index,
 and says so. Killed anywhere, it is begun anew.
 
-What is derived is counted from the rows of the new index: totals, usage, references.
+What is derived is counted from the rows of the new index (`derived`).
 """
 
-import mmap
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,31 +29,26 @@ from typing import Any
 import msgspec
 
 from fusefs.base import durable, failpoints
-from fusefs.base.counts import Counts
 from fusefs.errors import StoreDamaged, StoreError, of_disk
-from fusefs.model import extent, keys
-from fusefs.model.block import Block
-from fusefs.model.totals import COUNTED, Totals
+from fusefs.model import keys
 from fusefs.store import format, identity, snapshot
 from fusefs.store.cipher import Cipher
 from fusefs.store.counters import Counters
+from fusefs.store.derived import Census, Rows, derive, verify, write
 from fusefs.store.format import Record
-from fusefs.store.index import Index, MapFull
+from fusefs.store.index import Index
 from fusefs.store.log import Position
-from fusefs.store.presence import copied_size, is_copied
+from fusefs.store.presence import copied_size
 from fusefs.store.probe import probe
 from fusefs.store.recovery import list_segments, make_durable, segment_sizes
-from fusefs.store.salvage import LOSSES, Damage, Kind, holds_batch, read_past
+from fusefs.store.salvage import LOSSES, Damage, Kind, holds_batch, mapped, read_past
 from fusefs.store.store import NEW_INDEX, OLD_INDEX
-from fusefs.store.usage import BOOKS, Usage
 
 #: Told (done, total): bytes of the log in a plan, batches when it is applied.
 Progress = Callable[[int, int], None]
 #: Batches, and bytes of them, that one transaction takes.
 _COMMIT_BATCHES = 1000
 _COMMIT_BYTES = 16 << 20
-
-_Rows = dict[bytes, bytes | None]
 
 
 @dataclass(frozen=True)
@@ -318,18 +311,6 @@ class _Reader:
             self._progress(self._done, self.total_bytes)
 
 
-def mapped(directory: Path, number: int) -> memoryview:
-    """The bytes of a segment. Raises StoreDamaged where they cannot be read."""
-    path = directory / format.segment_name(number)
-    try:
-        with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except OSError as error:
-        raise StoreDamaged(f"{path} cannot be read: {error.strerror}") from error
-
-
 # -- applying it
 
 
@@ -390,7 +371,7 @@ def _put_in_place(store: Path) -> Path | None:
     return old if old.exists() else None
 
 
-def _make(wanted: Plan, path: Path, progress: Progress | None) -> "Census":
+def _make(wanted: Plan, path: Path, progress: Progress | None) -> Census:
     index = Index(path)
     try:
         counters = _replay(wanted, index, progress)
@@ -400,37 +381,6 @@ def _make(wanted: Plan, path: Path, progress: Progress | None) -> "Census":
         index.close()
 
 
-def derive(
-    index: Index,
-    segments: Path,
-    position: Position,
-    counters: Counters,
-    damages: tuple[Damage, ...] = (),
-    cipher: Cipher | None = None,
-) -> "Census":
-    """Write the books of an index from its rows, and set references right.
-
-    `position`: of the log, up to which the rows know it. `counters`: the highest numbers given out,
-    as far as that is known.
-    """
-    census = Census(index, segments, damages, cipher)
-    write(index, [census.corrections])
-    stale: dict[str, bytes | None] = {
-        key[len(keys.META) :].decode(): None for key, _ in index.scan(BOOKS)
-    }
-    counters.ino = max(counters.ino, census.highest.ino)
-    counters.block = max(counters.block, census.highest.block)
-    counters.cookie = max(counters.cookie, census.highest.cookie)
-    books = stale | {
-        "position": msgspec.msgpack.encode(position),
-        "counters": msgspec.msgpack.encode(counters),
-        "totals": msgspec.msgpack.encode(census.totals),
-        **census.usage.books(),
-    }
-    _retrying(index, lambda: index.commit(books))
-    return census
-
-
 def _replay(wanted: Plan, index: Index, progress: Progress | None) -> Counters:
     """Apply the batches; returns the highest numbers that were ever given out."""
     book = index.book("counters")
@@ -438,7 +388,7 @@ def _replay(wanted: Plan, index: Index, progress: Progress | None) -> Counters:
         counters = msgspec.msgpack.decode(book, type=Counters) if book else Counters()
     except msgspec.MsgspecError:
         counters = Counters()  # the rows tell most
-    pending: list[_Rows] = []
+    pending: list[Rows] = []
     size = 0
     for done, rows in enumerate(_batches(wanted), 1):
         for key in rows:
@@ -455,7 +405,7 @@ def _replay(wanted: Plan, index: Index, progress: Progress | None) -> Counters:
     return counters
 
 
-def _batches(wanted: Plan) -> Iterator[_Rows]:
+def _batches(wanted: Plan) -> Iterator[Rows]:
     directory = wanted.store / "segments"
     for number in list_segments(directory):
         if not max(wanted.start.segment, 1) <= number <= wanted.end.segment:
@@ -467,140 +417,3 @@ def _batches(wanted: Plan) -> Iterator[_Rows]:
         for found in read_past(data, number, max(offset, format.HEADER_SIZE), verify_blocks=False):
             if isinstance(found, Record) and found.kind == format.BATCH:
                 yield dict(format.unpack_batch(found.body))
-
-
-def write(index: Index, several: list[_Rows]) -> None:
-    """Put rows, in one transaction of their own."""
-
-    def put() -> None:
-        for rows in several:
-            index.apply(rows)
-        index.commit({})
-
-    _retrying(index, put)
-
-
-def _retrying(index: Index, act: Callable[[], None]) -> None:
-    while True:
-        try:
-            return act()
-        except MapFull:
-            index.restart(grow=True)
-
-
-class Census:
-    """What is derived from the rows of an index, and which blocks of it cannot be read.
-
-    `damages`: what is known to be bad in the segments. `corrections`:
-    rows of blocks with the references that they have, None for what is of no use and not here;
-    `totals` and `usage` go by these.
-    """
-
-    def __init__(
-        self, index: Index, directory: Path, damages: tuple[Damage, ...] = (),
-        cipher: Cipher | None = None,
-    ) -> None:  # fmt: skip
-        self._index = index
-        self._directory = directory
-        self._cipher = cipher
-        self._lengths = segment_sizes(directory)
-        self._damages: dict[int, list[Damage]] = {}
-        for one in damages:
-            self._damages.setdefault(one.segment, []).append(one)
-        self.rows = 0
-        self.highest = Counters(0, 0, 0)
-        self.totals = Totals()
-        self.usage = Usage()
-        self.corrections: _Rows = {}
-        self.damaged: list[tuple[int, str]] = []
-        references = _references(index)
-        for key, row in index.scan(b""):
-            table = key[:1]
-            if table == keys.META:
-                continue
-            self.rows += 1
-            self.highest.take(key)
-            if table in (keys.ENTRY, keys.HISTORY):  # their numbers were cookies
-                self.highest.cookie = max(self.highest.cookie, keys.number(key))
-            if table == keys.BLOCK:
-                self._take_block(key, row, references.of(keys.number(key)))
-            elif table in COUNTED:
-                self.totals.account(key, None, row)
-
-    def _take_block(self, key: bytes, row: bytes, references: int) -> None:
-        try:
-            block = Block.unpack(row)
-        except struct.error:
-            return  # fsck tells it
-        if not references and block.segment not in self._lengths:
-            self.corrections[key] = None  # garbage that is nowhere
-            return
-        if block.refs != references:
-            block = block.with_refs(references)
-            self.corrections[key] = row = block.pack()
-        self.totals.account(key, None, row)
-        self.usage.account(None, row)
-        if references and (why := self._why_lost(block)):
-            self.damaged.append((keys.number(key), why))
-
-    def _why_lost(self, block: Block) -> str:
-        name = format.segment_name(block.segment)
-        if block.segment not in self._lengths:
-            if is_copied(self._index, block.segment):
-                return ""
-            return f"its segment {name} is missing"
-        if block.offset + block.stored > self._lengths[block.segment]:
-            return f"its segment {name} ends before it"
-        for one in self._damages.get(block.segment, ()):
-            if one.start < block.offset + block.stored and block.offset < one.end:
-                return "" if self._is_readable(block) else f"its segment {name} is damaged there"
-        return ""
-
-    def _is_readable(self, block: Block) -> bool:
-        """Whether only the head of the record is bad: the row says all that it says, too."""
-        data = mapped(self._directory, block.segment)
-        payload = data[block.offset : block.offset + block.stored]
-        content = format.decode(block.codec, payload, block.length, block.digest, self._cipher)
-        return content is not None
-
-
-def _references(index: Index) -> Counts:
-    references = Counts()
-    for _, row in index.scan(keys.EXTENT):
-        with suppress(struct.error):
-            if (one := extent.unpack(0, row)).has_block:
-                references.add(one.block)
-    return references
-
-
-def verify(path: Path) -> None:
-    """Read the new index back and compare its books with its rows. Raises StoreDamaged."""
-    index = Index(path, read_only=True)
-    try:
-        census = Census(index, path.parent / "segments")
-        wrong = ["references"] if census.corrections else []
-        counters = _decoded(index, "counters", Counters)
-        if census.highest.ino > counters.ino or census.highest.block > counters.block:
-            wrong.append("counters")
-        if census.highest.cookie > counters.cookie:
-            wrong.append("cookies")
-        if census.totals != _decoded(index, "totals", Totals):
-            wrong.append("totals")
-        kept = Usage()
-        kept.load(index.scan(BOOKS))
-        if not Usage.has_books(index.book("live")) or not kept.is_same_as(census.usage):
-            wrong.append("usage")
-    finally:
-        index.close()
-    if wrong:
-        raise StoreDamaged(
-            f"{path} does not hold what was written to it ({', '.join(wrong)}): check the disk and"
-            " the memory; the index that was there is untouched"
-        )
-
-
-def _decoded(index: Index, name: str, kind: type[Any]) -> Any:
-    try:
-        return msgspec.msgpack.decode(index.book(name) or b"", type=kind)
-    except msgspec.MsgspecError:
-        return None if kind is not Counters else Counters(-1, -1, -1)

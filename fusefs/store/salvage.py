@@ -11,11 +11,15 @@ Nothing is searched for by its looks: a file in the store may be a copy of anoth
 what is in there looks as good.
 """
 
+import mmap
+import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
+from fusefs.errors import StoreDamaged
 from fusefs.store import format
 from fusefs.store.cipher import Cipher
 from fusefs.store.format import BLOCK, SEAL, Record, SealedBlock
@@ -49,6 +53,18 @@ class Damage(NamedTuple):
         if self.kind is Kind.SEGMENT:
             return f"segment {name}: {self.why}"
         return f"segment {name} bytes {self.start} to {self.end} ({self.kind.value}): {self.why}"
+
+
+def mapped(directory: Path, number: int) -> memoryview:
+    """The bytes of a segment. Raises StoreDamaged where they cannot be read."""
+    path = directory / format.segment_name(number)
+    try:
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise StoreDamaged(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_past(

@@ -41,7 +41,7 @@ from fusefs.model import remote as rows_of_remotes
 from fusefs.model.remote import Copy
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes.api import Remote
-from fusefs.store import format, identity, rebuild
+from fusefs.store import derived, format, identity
 from fusefs.store.counters import Counters
 from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import Index
@@ -256,11 +256,11 @@ def _make(
         _apply(index, pieces, rows)
         name = _note_remote(index, checkpoint, segments, row, name, now_ns)
         counters = _counters(checkpoint)
-        census = rebuild.derive(index, store / "segments", position, counters)
+        census = derived.derive(index, store / "segments", position, counters)
         index.copy(store / SNAPSHOT)
     finally:
         index.close()
-    rebuild.verify(store / "index")
+    derived.verify(store / "index")
     durable.sync_file(store / "index" / "data.mdb")
     durable.sync_directory(store / "index")
     durable.sync_directory(store)
@@ -290,9 +290,9 @@ def _apply(index: Index, pieces: _Pieces, rows: list[Piece]) -> None:
             pending.append(batch)
             size += sum(len(key) + len(value or b"") for key, value in batch.items())
             if size >= _COMMIT_BYTES:
-                rebuild.write(index, pending)
+                derived.write(index, pending)
                 pending, size = [], 0
-    rebuild.write(index, pending)
+    derived.write(index, pending)
 
 
 def _counters(checkpoint: Checkpoint) -> Counters:
@@ -336,5 +336,5 @@ def _note_remote(
             published_ns=checkpoint.created_ns,
         )
     )
-    rebuild.write(index, [changed])
+    derived.write(index, [changed])
     return name
