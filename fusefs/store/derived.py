@@ -45,6 +45,7 @@ class Census:
         self._directory = directory
         self._cipher = cipher
         self._lengths = segment_sizes(directory)
+        self._elsewhere: dict[int, bool] = {}
         self._damages: dict[int, list[Damage]] = {}
         for one in damages:
             self._damages.setdefault(one.segment, []).append(one)
@@ -87,15 +88,19 @@ class Census:
     def _why_lost(self, block: Block) -> str:
         name = format.segment_name(block.segment)
         if block.segment not in self._lengths:
-            if is_copied(self._index, block.segment):
-                return ""
-            return f"its segment {name} is missing"
+            return "" if self._is_elsewhere(block.segment) else f"its segment {name} is missing"
         if block.offset + block.stored > self._lengths[block.segment]:
             return f"its segment {name} ends before it"
         for one in self._damages.get(block.segment, ()):
             if one.start < block.offset + block.stored and block.offset < one.end:
                 return "" if self._is_readable(block) else f"its segment {name} is damaged there"
         return ""
+
+    def _is_elsewhere(self, segment: int) -> bool:
+        """Whether a segment that is not here is in remotes."""
+        if segment not in self._elsewhere:
+            self._elsewhere[segment] = is_copied(self._index, segment)
+        return self._elsewhere[segment]
 
     def _is_readable(self, block: Block) -> bool:
         """Whether only the head of the record is bad: the row says all that it says, too."""
