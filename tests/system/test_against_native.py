@@ -16,6 +16,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +153,7 @@ def tree(top: Path) -> dict[bytes, object]:
         if kind == stat.S_IFLNK:
             content = os.readlink(path)
         elif kind == stat.S_IFREG:
-            content = path.read_bytes() if path.stat().st_size < 64 * MIB else "large"
+            content = contents(path) if path.stat().st_size < 64 * MIB else "large"
         names = sorted(os.listxattr(path, follow_symlinks=False))
         xattrs = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
         relative = os.fsencode(path.relative_to(top))
@@ -161,6 +162,12 @@ def tree(top: Path) -> dict[bytes, object]:
         )
         found[relative] = status(path), content, xattrs, same_file
     return found
+
+
+def contents(path: Path) -> bytes | str:
+    """What is in a file, or the hash of more than is good to read in a failure."""
+    data = path.read_bytes()
+    return data if len(data) <= 4096 else f"{len(data)} bytes, SHA-256 {sha256(data).hexdigest()}"
 
 
 def assert_same(pair: Pair, scenario: Scenario) -> None:
@@ -185,6 +192,7 @@ def drop_pages(top: Path) -> None:
 PATHS = "a b c d dir dir/a dir/b dir/dir dir/dir/a other other/a missing/a".split()
 FLAGS = "O_CREAT O_EXCL O_TRUNC O_APPEND O_DIRECTORY O_NOFOLLOW".split()
 ACCESS = "O_RDONLY O_WRONLY O_RDWR".split()
+SEQUENCES = int(os.environ.get("FUSEFS_MODEL_EXAMPLES", "60"))
 SLOTS = 3
 NO_FILE = 1 << 20
 
@@ -393,7 +401,7 @@ def test_any_sequence_of_calls(pair: Pair) -> None:
     count = 0
 
     @settings(
-        max_examples=150,
+        max_examples=SEQUENCES,
         deadline=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -1049,12 +1057,12 @@ def replace(top: Path, ready: int) -> None:
     while True:
         number += 1
         (top / "temporary").touch()
-        os.rename(top / "temporary", top / f"lasting {number * 7 % 20_000}")
+        os.rename(top / "temporary", top / f"lasting {number * 7 % len(LASTING)}")
         if number % 100 == 0:
             os.write(ready, b".")
 
 
-LASTING = {f"lasting {number}" for number in range(20_000)}
+LASTING = {f"lasting {number}" for number in range(8000)}
 
 
 @pytest.fixture(scope="module")
