@@ -1,4 +1,4 @@
-"""The program, forked from a process that has loaded all of its modules.
+"""The program, and some of the tests, forked from a process that has loaded all modules.
 
 A process of its own, with its own end, its own daemon, and all that a kill -9 takes from it; but
 0.02 s instead of 0.1 to 0.6 s of imports, of which a run of the tests has thousands. What the
@@ -30,13 +30,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import fusefs
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = "fusefs.cli.app"
 #: Of a message.
 _MOST_BYTES = 1 << 18
 #: OpenDAL starts threads that a fork does not have.
@@ -45,12 +46,16 @@ _NOT_FORKED = ("fusefs.remotes.objects", "fusefs.__main__")
 
 @dataclass(frozen=True)
 class Call:
-    """What to run, where, as whom: `user` 0 is who runs the tests."""
+    """What to run, where, as whom: `user` 0 is who runs the tests.
+
+    `program` is a module with a function `run(arguments)` that returns the exit code.
+    """
 
     arguments: Sequence[str]
     environ: Mapping[str, str]
     cwd: str
     user: int = 0
+    program: str = PROGRAM
 
 
 def run(call: Call, timeout_s: float) -> subprocess.CompletedProcess[str]:
@@ -58,7 +63,11 @@ def run(call: Call, timeout_s: float) -> subprocess.CompletedProcess[str]:
     ours, theirs = zip(os.pipe(), os.pipe(), os.pipe(), strict=True)
     null = os.open(os.devnull, os.O_RDONLY)
     try:
-        socket.send_fds(_server(), [json.dumps(asdict(call)).encode()], [null, *theirs])
+        socket.send_fds(
+            _server(),
+            [json.dumps({**vars(call), "environ": dict(call.environ)}).encode()],
+            [null, *theirs],
+        )
         for descriptor in (null, *theirs):
             os.close(descriptor)
         out, err, reply = _read_all(ours, time.monotonic() + timeout_s)
@@ -70,7 +79,7 @@ def run(call: Call, timeout_s: float) -> subprocess.CompletedProcess[str]:
         os.kill(int(pid), signal.SIGKILL)
         raise subprocess.TimeoutExpired(list(call.arguments), timeout_s, out, err)
     return subprocess.CompletedProcess(
-        ["fusefs", *call.arguments], int(code[0]), _text(out), _text(err)
+        [call.program, *call.arguments], int(code[0]), _text(out), _text(err)
     )
 
 
@@ -118,9 +127,8 @@ def main() -> None:
     for module in pkgutil.walk_packages(fusefs.__path__, "fusefs."):
         if module.name not in _NOT_FORKED:
             importlib.import_module(module.name)
-    program = importlib.import_module("fusefs.cli.app")
     with contextlib.redirect_stdout(io.StringIO()):
-        program.run(["version"])  # and what the parser does late
+        importlib.import_module(PROGRAM).run(["version"])  # and what the parser does late
     gc.collect()
     gc.freeze()  # what is there already costs the forks no collection
     if (received := _serve()) is None:
@@ -137,8 +145,8 @@ def main() -> None:
         os.setgroups([])
         os.setresgid(*[call.user] * 3)
         os.setresuid(*[call.user] * 3)
-    sys.argv = ["fusefs", *call.arguments]
-    code = program.run(call.arguments)
+    sys.argv = [call.program, *call.arguments]
+    code = importlib.import_module(call.program).run(call.arguments)
     for thread in threading.enumerate():  # the end of an interpreter, but for its last 0.05 s
         if not thread.daemon and thread is not threading.main_thread():
             thread.join()
@@ -170,13 +178,15 @@ def _serve() -> tuple[Call, list[int]] | None:
                 control.close()
                 return None
             *standard, reply = descriptors
+            call = Call(**json.loads(message))
+            importlib.import_module(call.program)
             if (pid := os.fork()) == 0:
                 control.close()
                 for pidfd, (_, pipe) in running.items():
                     os.close(pidfd)
                     os.close(pipe)
                 os.close(reply)
-                return Call(**json.loads(message)), standard
+                return call, standard
             for descriptor in standard:
                 os.close(descriptor)
             _tell(reply, pid)

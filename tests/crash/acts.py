@@ -14,7 +14,7 @@ the test knows from the number of acts said what the victim was promised.
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusefs.base import failpoints
@@ -159,28 +159,29 @@ def forget_history(fs: InProcess) -> None:
         pass
 
 
-def main() -> None:
-    store, plan, *other = sys.argv[1:]
+def run(arguments: Sequence[str]) -> int:
+    """All of it; returns the exit code of the process."""
+    store, plan, *other = arguments
     if other == ["gc"]:
         fs = InProcess(Path(store), ManualClock())
         waste(fs)
         failpoints.arm(plan)
         fs.collect(DEFAULT)
-        return
+        return 0
     failpoints.arm(plan)
     if other == ["rebuild"]:
         with rebuild.alone(Path(store)):
             rebuild.apply(rebuild.plan(Path(store)))
-        return
+        return 0
     if other == ["repair"]:
         repair(Path(store), Selection.of(True), ManualClock())
-        return
+        return 0
     fs = InProcess(Path(store), ManualClock())
     if other == ["scrub"]:
         fs.scrub()
         fs.close()
     if other:
-        return
+        return 0
     if fs.tree.lookup(1, b"dir") is None:
         fs.mkdir(b"dir")
     for number, (_, act, _) in enumerate(acts()):
@@ -188,7 +189,8 @@ def main() -> None:
             break
         act(fs)
         os.write(1, b"%d\n" % number)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

@@ -1,10 +1,9 @@
 """A process that is killed at any step of the log's life loses nothing that it had said."""
 
+import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from fusefs.config.options import StoreOptions
 from fusefs.errors import StoreDamaged
 from fusefs.fsck.check import check
 from fusefs.store.store import Store
+from tests import launcher
 from tests.crash.acts import COUNT, Contents, acts, content
+from tests.launcher import Call
 from tests.system.test_clone import CLONING
 from tests.system.test_sync import PUBLISHING
 from tests.unit import invariants
@@ -94,14 +95,10 @@ def pairs(table: dict[str, tuple[int, ...]]) -> list[tuple[str, int]]:
 
 def run(store: Path, plan: str, *arguments: str) -> tuple[int, int]:
     """(return code, number of acts that returned) of a victim."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.acts", str(store), plan, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=100,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    said = re.findall(rb"^(\d+)$", done.stdout, re.MULTILINE)
+    call = Call([str(store), plan, *arguments], os.environ, str(ROOT), program="tests.crash.acts")
+    done = launcher.run(call, timeout_s=100)
+    assert "Traceback" not in done.stderr, done.stderr
+    said = re.findall(r"^(\d+)$", done.stdout, re.MULTILINE)
     assert [int(number) for number in said] == list(range(len(said)))
     return done.returncode, len(said)
 

@@ -22,7 +22,7 @@ from tests.conftest import Mounted, fusefs
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
-ROUNDS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "8"))
 SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
 WRITERS = 4
 #: Lines that the writers of a round say together before the kill.

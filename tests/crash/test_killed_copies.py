@@ -20,8 +20,8 @@ from tests.system.trashcan import until
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("FUSEFS_COPY_MIB", "96")) * MIB
-KILLS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "4"))
+SIZE = int(os.environ.get("FUSEFS_COPY_MIB", "48")) * MIB
+KILLS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "3"))
 SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
 #: Headers, rows and seals that each run leaves in the log, as a part of the size.
 BOOKS = 0.0008

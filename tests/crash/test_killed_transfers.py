@@ -27,8 +27,8 @@ from tests.system.trashcan import until
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
 MIB = 1 << 20
-TRANSFERS = int(os.environ.get("FUSEFS_TRANSFERS", "50"))
-KILLS = int(os.environ.get("FUSEFS_TRANSFER_KILLS", "8"))
+TRANSFERS = int(os.environ.get("FUSEFS_TRANSFERS", "24"))
+KILLS = int(os.environ.get("FUSEFS_TRANSFER_KILLS", "6"))
 SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
 SIZES = (0, 1, 70_000, MIB, 3 * MIB + 17, 9 * MIB)
 #: Between two kills, and between two transfers while there are kills, seconds.

@@ -5,14 +5,16 @@
 makes the cut SEED of a run once more, of which a failed test left the directory RUN.
 """
 
-import subprocess
+import os
 import sys
 from pathlib import Path
 
+from tests import launcher
 from tests.conftest import ROOT
 from tests.crash.powercut.rig import ext4_of
 from tests.crash.powercut.runs import Run
 from tests.crash.powercut.writelog import Cut, WriteLog, copy_image
+from tests.launcher import Call
 
 SURVEY_TIMEOUT_S = 120
 
@@ -61,11 +63,9 @@ class Machine:
 def survey(image: Path, run: Path, cut: Cut) -> str:
     """Look at the store on an image; returns what there is to say. Raises AssertionError."""
     with ext4_of(image, run / "after") as disk:
-        arguments = [disk / "store", run, str(cut.end), str(cut.never)]
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.crash.powercut.survey", *arguments],
-            cwd=ROOT, capture_output=True, text=True, timeout=SURVEY_TIMEOUT_S,
-        )  # fmt: skip
+        arguments = [str(disk / "store"), str(run), str(cut.end), str(cut.never)]
+        call = Call(arguments, os.environ, str(ROOT), program="tests.crash.powercut.survey")
+        done = launcher.run(call, SURVEY_TIMEOUT_S)
     if done.returncode:
         raise AssertionError(f"exit code {done.returncode}: {done.stderr}")
     return done.stdout.strip().rpartition("\n")[2]

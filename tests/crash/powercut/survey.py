@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lmdb
@@ -139,13 +139,14 @@ def check_it_works_on(fs: InProcess) -> None:
     invariants.check(fs.store)
 
 
-def main() -> None:
-    store, run = Path(sys.argv[1]), Path(sys.argv[2])
-    end, never = int(sys.argv[3]), int(sys.argv[4])
+def run(arguments: Sequence[str]) -> int:
+    """All of it; returns the exit code of the process."""
+    store, directory = map(Path, arguments[:2])
+    end, never = map(int, arguments[2:])
     check_snapshot(store)
     problems = problems_of(store)
     fs = InProcess(store, ManualClock())
-    told = check_promises(fs, run, end, never)
+    told = check_promises(fs, directory, end, never)
     assert not problems
     replay = fs.store.replay
     invariants.check(fs.store)
@@ -153,7 +154,8 @@ def main() -> None:
     fs.close()
     assert not problems_of(store)
     print(f"steps {told}; replayed {replay.batches} batches, cut {replay.cut_bytes} bytes")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

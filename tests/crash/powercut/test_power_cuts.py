@@ -34,7 +34,7 @@ from tests.crash.powercut.writelog import Cut, WriteLog, copy_image
 
 pytestmark = [pytest.mark.mount, pytest.mark.root, pytest.mark.slow, needs_loop_devices]
 
-CUTS = int(os.environ.get("FUSEFS_POWER_CUTS", "10"))
+CUTS = int(os.environ.get("FUSEFS_POWER_CUTS", "8"))
 SEED = int(os.environ.get("FUSEFS_POWER_SEED", "1"))
 #: More of them are made for more cuts.
 CUTS_OF_A_RUN = 40

@@ -38,7 +38,7 @@ from tests.crash.powercut.writers import Job, at_work, wait_for
 
 pytestmark = [pytest.mark.mount, pytest.mark.root, pytest.mark.slow, needs_loop_devices]
 
-ROUNDS = int(os.environ.get("FUSEFS_POWER_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("FUSEFS_POWER_ROUNDS", "2"))
 SEED = int(os.environ.get("FUSEFS_POWER_SEED", "1"))
 #: _IOR('X', 125, __u32) of linux/fs.h, and its flag "do not flush the journal".
 FS_IOC_SHUTDOWN = 0x8004587D
