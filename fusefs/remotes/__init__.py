@@ -8,7 +8,7 @@
     secrets     from a file, the environment or systemd; shown to nobody
     memory      a remote in this process: what the contract is written against
     directory   a local directory, such as a mounted disk
-    sftp        by SFTP; sftp_session: a connection
+    sftp        by SFTP; sftp_pool: connections for it; sftp_session: one of them
     objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL; services: how each is spelt;
                 answers: what they say, as errors of ours
     files       the seam for files under names of their own, for transfers; local_files,

@@ -11,13 +11,14 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
 from fusefs.errors import BadTransfer, NoSuchObject
 from fusefs.remotes.address import Address
 from fusefs.remotes.api import Buffer
 from fusefs.remotes.files import PROBE, FileCapabilities, Reader, Seen, Writer
 from fusefs.remotes.secrets import Secrets
-from fusefs.remotes.sftp import SftpRemote, _read, _write
+from fusefs.remotes.sftp_pool import Pool
 from fusefs.remotes.sftp_session import Client
 
 #: Read at one time, because each call costs ways to the server and back.
@@ -31,31 +32,24 @@ class SftpFiles:
 
     def __init__(self, address: Address, secrets: Secrets) -> None:
         """Raises BadRemote. Nothing is sent."""
-        self._remote = SftpRemote(address, secrets)
+        self._pool = Pool(address, secrets)
         self._root = address.path
-        self.place = self._remote.place
+        self.place = address.place
 
     def look(self, path: bytes) -> Seen | None:
-        with self._remote._client(_name(path)) as client:
+        with self._pool.client(_name(path)) as client:
             try:
                 found = client.stat(self._path(path))
             except FileNotFoundError:
                 return None
-        if not S_ISREG(found.st_mode or 0):
-            return None
-        return Seen(path, found.st_size or 0, f"{found.st_size}.{found.st_mtime}")
+        return _seen(path, found) if S_ISREG(found.st_mode or 0) else None
 
     def walk(self, path: bytes) -> Iterator[Seen]:
         pending = [path]
         while pending:
             here = pending.pop()
-            with self._remote._client(_name(here)) as client:
-                try:
-                    entries = sorted(
-                        client.listdir_attr(self._path(here)), key=lambda entry: entry.filename
-                    )
-                except FileNotFoundError:
-                    continue
+            with self._pool.client(_name(here)) as client:
+                entries = sorted(client.entries(self._path(here)), key=lambda entry: entry.filename)
             for entry in entries:
                 name = entry.filename.encode()
                 below = here + b"/" + name if here else name
@@ -65,19 +59,19 @@ class SftpFiles:
                     yield found
 
     def has_folder(self, path: bytes) -> bool:
-        with self._remote._client(_name(path)) as client:
+        with self._pool.client(_name(path)) as client:
             try:
                 return S_ISDIR(client.stat(self._path(path)).st_mode or 0)
             except FileNotFoundError:
                 return False
 
     def check_readable(self) -> None:
-        with self._remote._client("") as client:
+        with self._pool.client("") as client:
             client.listdir_attr(self._root)
 
     def check_writable(self) -> None:
         probe = self._path(PROBE + os.urandom(6).hex().encode())
-        with self._remote._client("") as client:
+        with self._pool.client("") as client:
             client.open(probe, "wx").close()
             client.remove(probe)
 
@@ -88,13 +82,13 @@ class SftpFiles:
 
     def writer(self, path: bytes, start: int) -> Writer:
         full = self._path(path)
-        with self._remote._client(_name(path)) as client:
+        with self._pool.client(_name(path)) as client:
             if start:
                 if (client.stat(full).st_size or 0) < start:
                     raise NoSuchObject(f"{self.place}: {_name(path)} is shorter than it was")
                 client.truncate(full, start)
             else:
-                self._remote._make_parents(client, full)
+                self._pool.make_parents(client, full)
                 client.open(full, "w").close()
         return _Writer(self, path, start)
 
@@ -110,8 +104,8 @@ class SftpFiles:
 
     def rename(self, path: bytes, new: bytes) -> None:
         old, final = self._path(path), self._path(new)
-        with self._remote._client(_name(new)) as client:
-            self._remote._make_parents(client, final)
+        with self._pool.client(_name(new)) as client:
+            self._pool.make_parents(client, final)
             if client.has("posix-rename"):
                 client.posix_rename(old, final)
                 return
@@ -120,7 +114,7 @@ class SftpFiles:
             client.rename(old, final)
 
     def remove(self, path: bytes) -> bool:
-        with self._remote._client(_name(path)) as client:
+        with self._pool.client(_name(path)) as client:
             try:
                 client.remove(self._path(path))
             except FileNotFoundError:
@@ -128,40 +122,40 @@ class SftpFiles:
         return True
 
     def remove_folder(self, path: bytes) -> None:
-        with self._remote._client(_name(path)) as client:
+        with self._pool.client(_name(path)) as client:
             _remove_all(client, self._path(path))
 
     def free_bytes(self) -> int | None:
-        return self._remote.free_bytes()
+        return self._pool.free_bytes()
 
     def room(self) -> str:
         return self.place
 
     def close(self) -> None:
-        self._remote.close()
+        self._pool.close()
 
     def _path(self, path: bytes) -> str:
         return posixpath.join(self._root, _name(path)) if path else self._root
 
     def _write(self, path: bytes, start: int, content: Buffer) -> None:
         with (
-            self._remote._client(_name(path)) as client,
+            self._pool.client(_name(path)) as client,
             client.open(self._path(path), "r+") as file,
         ):
-            _write(client, file.handle, memoryview(content).cast("B"), start)
+            client.write_at(file.handle, start, content)
 
     def _sync(self, path: bytes) -> None:
-        with self._remote._client(_name(path)) as client:
+        with self._pool.client(_name(path)) as client:
             if client.has("fsync"):
                 with client.open(self._path(path), "r+") as file:
                     client.sync(file.handle)
 
     def _read(self, path: bytes, start: int, size: int) -> bytes:
         with (
-            self._remote._client(_name(path)) as client,
+            self._pool.client(_name(path)) as client,
             client.open(self._path(path), "r") as file,
         ):
-            return _read(client, file.handle, start, start + size)
+            return client.read_at(file.handle, start, start + size)
 
 
 class _Reader:
@@ -203,12 +197,13 @@ class _Writer:
         pass
 
 
+def _seen(path: bytes, found: Any) -> Seen:
+    """`found`: attributes as paramiko has them."""
+    return Seen(path, found.st_size or 0, f"{found.st_size}.{found.st_mtime}")
+
+
 def _remove_all(client: Client, path: str) -> None:
-    try:
-        entries = client.listdir_attr(path)
-    except FileNotFoundError:
-        return
-    for entry in entries:
+    for entry in client.entries(path):
         below = posixpath.join(path, entry.filename)
         if S_ISDIR(entry.st_mode or 0):
             _remove_all(client, below)

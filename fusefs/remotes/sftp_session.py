@@ -14,23 +14,36 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from errno import ENOENT
 from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko import SFTPClient
+from paramiko import SFTPAttributes, SFTPClient
 from paramiko.message import Message
-from paramiko.sftp import CMD_EXTENDED, CMD_INIT, CMD_STATUS, CMD_VERSION, SFTPError
+from paramiko.sftp import (
+    CMD_DATA,
+    CMD_EXTENDED,
+    CMD_INIT,
+    CMD_READ,
+    CMD_STAT,
+    CMD_STATUS,
+    CMD_VERSION,
+    CMD_WRITE,
+    SFTPError,
+    int64,
+)
 
 from fusefs.errors import BadRemote, RemoteDenied, RemoteUnreachable
 from fusefs.remotes.address import Address
+from fusefs.remotes.api import Buffer
 from fusefs.remotes.secrets import Secrets
 
 _PROTOCOL = 3
 _PORT = 22
 #: Requests under way: 2 MiB, in pieces of a size that every server takes.
 _WINDOW = 64
-PIECE_BYTES = 32 << 10
+_PIECE_BYTES = 32 << 10
 _TAKES_NO_WRITES = 1
 _KEEPALIVE_S = 30
 _TIMEOUT_S = 30.0
@@ -95,6 +108,65 @@ class Client(SFTPClient):  # type: ignore[misc]
         while collector.waiting:
             self._read_response()
         return collector.answers
+
+    def is_there(self, path: str) -> bool:
+        try:
+            self.lstat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def entries(self, path: str) -> list[SFTPAttributes]:
+        """What a directory has; nothing where there is none."""
+        try:
+            return list(self.listdir_attr(path))
+        except FileNotFoundError:
+            return []
+
+    def sizes(self, paths: Iterable[str]) -> list[int | None]:
+        """Bytes of each file; None where there is none, or something else."""
+        sizes: list[int | None] = []
+        for answer in self.ask((CMD_STAT, path) for path in paths):
+            if isinstance(answer, Exception):
+                if getattr(answer, "errno", 0) != ENOENT:
+                    raise answer
+                sizes.append(None)
+                continue
+            what = SFTPAttributes._from_msg(answer[1])
+            sizes.append(what.st_size if stat.S_ISREG(what.st_mode) else None)
+        return sizes
+
+    def write_at(self, handle: bytes, at: int, content: Buffer) -> None:
+        """Write bytes to an open file."""
+        view = memoryview(content).cast("B")
+        for answer in self.ask(
+            (CMD_WRITE, handle, int64(at + start), bytes(view[start : start + _PIECE_BYTES]))
+            for start in range(0, len(view), _PIECE_BYTES)
+        ):
+            if isinstance(answer, Exception):
+                raise answer
+
+    def read_at(self, handle: bytes, start: int, end: int) -> bytes:
+        """Bytes of an open file; fewer if it is shorter."""
+        pieces: list[bytes] = []
+        while start < end:
+            begins = range(start, end, _PIECE_BYTES)
+            answers = self.ask(
+                (CMD_READ, handle, int64(begin), min(_PIECE_BYTES, end - begin)) for begin in begins
+            )
+            for begin, answer in zip(begins, answers, strict=True):
+                if isinstance(answer, EOFError):
+                    return b"".join(pieces)
+                if isinstance(answer, Exception):
+                    raise answer
+                if answer[0] != CMD_DATA:
+                    raise OSError("the server answers a read with something else")
+                piece = answer[1].get_string()
+                pieces.append(piece)
+                start = begin + len(piece)
+                if len(piece) < min(_PIECE_BYTES, end - begin):
+                    break  # a server may answer with less than was asked
+        return b"".join(pieces)
 
 
 class _Collector:
