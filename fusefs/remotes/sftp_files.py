@@ -55,8 +55,11 @@ class SftpFiles:
                 below = here + b"/" + name if here else name
                 if S_ISDIR(entry.st_mode or 0):
                     pending.append(below)
-                elif not name.startswith(PROBE) and (found := self.look(below)):
-                    yield found
+                elif not name.startswith(PROBE):
+                    # Of a link, and where the server says nothing, it is asked what is behind.
+                    is_file = S_ISREG(entry.st_mode or 0)
+                    if found := _seen(below, entry) if is_file else self.look(below):
+                        yield found
 
     def has_folder(self, path: bytes) -> bool:
         with self._pool.client(_name(path)) as client:

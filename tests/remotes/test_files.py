@@ -1,5 +1,6 @@
 """What every place of files must keep, put to real servers: what transfers rely on."""
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from fusefs.errors import NoSuchObject, RemoteMissing
 from fusefs.remotes import file_places
 from fusefs.remotes.files import Files, read_fully
 from fusefs.remotes.local_files import LocalFiles
+from fusefs.remotes.sftp_session import Client
 from fusefs.transfers.orders import Place
 from tests.remotes.servers import RcloneS3, RcloneWebdav, SeaweedS3, Server, SshSftp
 
@@ -86,6 +88,26 @@ def test_all_below_is_found(files: Files) -> None:
     ]  # fmt: skip
     assert {one.path: one.size for one in files.walk(b"a")}[b"a/d"] == 3
     assert (files.has_folder(b"a"), files.has_folder(b"none")) == (True, False)
+
+
+def test_a_listing_by_sftp_says_all_of_files_and_of_links_what_they_lead_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    stat = Client.stat
+
+    def counted(client: Client, path: str) -> object:
+        asked.append(path)
+        return stat(client, path)
+
+    with SshSftp(tmp_path) as server, closing(file_places.connect(at(server))) as files:
+        files.write_whole(b"dir/file", [b"four"])
+        os.symlink("file", server.data / "dir" / "link")
+        os.symlink("nothing", server.data / "dir" / "broken")
+        whole = [files.look(b"dir/file"), files.look(b"dir/link")]
+        monkeypatch.setattr(Client, "stat", counted)
+        assert list(files.walk(b"dir")) == whole
+    assert sorted(path.rpartition("/")[2] for path in asked) == ["broken", "link"]
 
 
 def test_a_rename_replaces_and_a_removal_removes(files: Files) -> None:
