@@ -102,8 +102,8 @@ def _replace(surface: "Surface", store: Path, name: str, remote: "Remote", bad: 
     try:
         if put_right(remote, bad.object, _path(store, bad.object.segment).read_bytes()):
             return True
-    except FileNotFoundError:
-        pass
+    except OSError:
+        pass  # it is not here, or the disk does not give it
     for other in surface.ask("remotes"):
         if other["name"] == name or other["is_trash"]:
             continue

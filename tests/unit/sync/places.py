@@ -29,10 +29,18 @@ Rows = dict[bytes, bytes]
 class Desk:
     """The store's side of a publication: what a daemon and its socket do, in one thread."""
 
-    def __init__(self, store: Store, name: str = "there", row: Row | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str = "there",
+        row: Row | None = None,
+        syncing: Syncing | None = None,
+    ) -> None:
         self.store = store
-        self.syncing = Syncing(store, Events(store.clock), lambda: None)
-        self.syncing.sync = self._sync
+        if syncing is None:
+            syncing = Syncing(store, Events(store.clock), lambda: None)
+            syncing.sync = self._sync
+        self.syncing = syncing
         self.name = name
         if self.syncing.registry.find(name) is None:
             self.syncing.registry.add(name, row or Row(number=0, url="memory://x", writer="me"))
