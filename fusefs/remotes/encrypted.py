@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from fusefs.errors import NoSuchObject, ObjectDamaged, WrongKey
 from fusefs.model.keyslot import Random, Secret, Strength, subkey
 from fusefs.remotes import keyring, sealed
-from fusefs.remotes.api import Buffer, Capabilities, Found, Remote
+from fusefs.remotes.api import Buffer, Found, Remote
+from fusefs.remotes.around import Around
 from fusefs.remotes.names import check_name, check_prefix
 from fusefs.remotes.sealed import CHUNK_SIZE, FRAME_SIZE, HEAD_SIZE
 from fusefs.remotes.veil import Veil
@@ -54,22 +55,14 @@ def initialise(
     return Encrypted(remote, data_key, random)
 
 
-class Encrypted:
-    """A remote around `inner`, under a data key."""
+class Encrypted(Around):
+    """A remote around another, under a data key."""
 
-    def __init__(self, inner: Remote, data_key: bytes, random: Random = os.urandom) -> None:
-        self._inner = inner
+    def __init__(self, remote: Remote, data_key: bytes, random: Random = os.urandom) -> None:
+        super().__init__(remote)
         self._key = subkey(data_key, "content")
         self._veil = Veil.of(data_key)
         self._random = random
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._inner.capabilities
-
-    @property
-    def place(self) -> str:
-        return self._inner.place
 
     def put(self, name: str, content: Buffer) -> bool:
         check_name(name)
@@ -81,7 +74,7 @@ class Encrypted:
                     *sealed.seal(self._key, name.encode(), salt, view),
                 ]
             )
-        return self._inner.put(self._veil.cover(name), frames)
+        return self.remote.put(self._veil.cover(name), frames)
 
     def get(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         """As in the seam; raises ObjectDamaged too."""
@@ -89,12 +82,12 @@ class Encrypted:
         first = start // CHUNK_SIZE
         at = self._start(first)
         if size is None:
-            raw = self._inner.get(self._veil.cover(name), at)
+            raw = self.remote.get(self._veil.cover(name), at)
             is_end_due = True
         else:
             frames = (start + max(size, 1) - 1) // CHUNK_SIZE + 1 - first
             wanted = frames * FRAME_SIZE + (0 if first else HEAD_SIZE)
-            raw = self._inner.get(self._veil.cover(name), at, wanted)
+            raw = self.remote.get(self._veil.cover(name), at, wanted)
             is_end_due = len(raw) < wanted
         if first and not raw:
             self._check_end(name, first)
@@ -105,26 +98,20 @@ class Encrypted:
 
     def sizes(self, names: Collection[str]) -> dict[str, int]:
         plain = {self._veil.cover(check_name(name)): name for name in names}
-        found = self._inner.sizes(plain.keys())
+        found = self.remote.sizes(plain.keys())
         return {plain[covered]: sealed.plain_size(size) for covered, size in found.items()}
 
     def list(self, prefix: str) -> Iterator[Found]:
         """As in the seam; what no holder of the key put there is not listed."""
         check_prefix(prefix)
         inside = f"{self._veil.folder(prefix)}/" if prefix else ""
-        for found in self._inner.list(inside):
+        for found in self.remote.list(inside):
             name = self._name(found.name)
             if name is not None and name.startswith(prefix):
                 yield Found(name, sealed.plain_size(found.size), found.modified_ns)
 
     def delete(self, name: str) -> bool:
-        return self._inner.delete(self._veil.cover(check_name(name)))
-
-    def free_bytes(self) -> int | None:
-        return self._inner.free_bytes()
-
-    def close(self) -> None:
-        self._inner.close()
+        return self.remote.delete(self._veil.cover(check_name(name)))
 
     def _opened(self, name: str, first: int, raw: bytes, is_end_due: bool) -> bytes:
         """The content of `raw`, which begins with the frame `first`, or the head where that is 0.
@@ -147,13 +134,13 @@ class Encrypted:
     def _check_end(self, name: str, first: int) -> None:
         """Prove that the object ends before its frame `first`, of which nothing was there."""
         covered = self._veil.cover(name)
-        size = self._inner.sizes([covered]).get(covered)
+        size = self.remote.sizes([covered]).get(covered)
         if size is None:
             raise NoSuchObject(f"{self.place} has no object {name}")
         last = max(0, sealed.plain_size(size) - 1) // CHUNK_SIZE
         if last >= first:
             raise self._damaged(name, "a part of it is missing")
-        self._opened(name, last, self._inner.get(covered, self._start(last)), is_end_due=True)
+        self._opened(name, last, self.remote.get(covered, self._start(last)), is_end_due=True)
 
     @staticmethod
     def _start(frame: int) -> int:
@@ -167,7 +154,7 @@ class Encrypted:
         if not self._veil.is_long(covered):
             return self._veil.uncover(covered)
         try:
-            start = self._inner.get(covered, 0, HEAD_SIZE)
+            start = self.remote.get(covered, 0, HEAD_SIZE)
         except NoSuchObject:
             return None
         veiled = sealed.veiled_name(start)
