@@ -33,10 +33,10 @@ from fusefs.errors import (
     SourceChanged,
 )
 from fusefs.remotes.files import Files, Reader, Seen, Writer, read_fully
+from fusefs.transfers import manifest
 from fusefs.transfers.api import Moved
 
 BLOCK = 1 << 20
-PARTIAL = b".partial"
 _DIGEST = 32
 #: How often bad blocks of one file are sent again before it is given up.
 _MENDINGS = 3
@@ -56,7 +56,7 @@ class Carrying:
         self._target = target
         self._path = path
         self._final = folder + b"/" + path
-        self._temporary = b"%b/%b/%d" % (folder, PARTIAL, number)
+        self._temporary = b"%b/%b/%d" % (folder, manifest.PARTIAL, number)
         self._noted = self._temporary + b".blocks"
         self._sent = 0
 

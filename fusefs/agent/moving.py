@@ -14,7 +14,7 @@ import msgspec
 import structlog
 import trio
 
-from fusefs.agent.carrying import PARTIAL, Carrying
+from fusefs.agent.carrying import Carrying
 from fusefs.agent.link import Link
 from fusefs.agent.places import Places
 from fusefs.agent.surveying import survey
@@ -211,7 +211,7 @@ class Moving:
     def _clean(self, destination: Place, transfer: str) -> None:
         target, folder = self._at(destination), transfer.encode()
         target.remove(folder + b"/" + manifest.NAME)
-        target.remove_folder(folder + b"/" + PARTIAL)
+        target.remove_folder(folder + b"/" + manifest.PARTIAL)
 
     def _move(self, work: _Work, order: MoveOrder) -> Moved:
         source = self._limited(order.source, work)
@@ -222,7 +222,7 @@ class Moving:
     def _put_manifest(self, work: _Work, order: ManifestOrder) -> str:
         target, folder = self._at(order.destination), order.transfer.encode()
         content = order.content.encode()
-        temporary = folder + b"/" + PARTIAL + b"/manifest"
+        temporary = folder + b"/" + manifest.PARTIAL + b"/manifest"
         final = folder + b"/" + manifest.NAME
         target.write_whole(temporary, [content])
         with closing(target.reader(temporary)) as reader:
@@ -230,7 +230,7 @@ class Moving:
                 raise ContentDiffers(f"{target.place}: the manifest did not arrive as it was sent")
         work.tick(0, 0)
         target.rename(temporary, final)
-        target.remove_folder(folder + b"/" + PARTIAL)
+        target.remove_folder(folder + b"/" + manifest.PARTIAL)
         return f"{target.place.rstrip('/')}/{os.fsdecode(final)}"
 
     def _at(self, place: Place) -> Files:

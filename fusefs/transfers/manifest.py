@@ -32,6 +32,8 @@ from fusefs.transfers.records import shown
 
 #: Its name in the folder of the transfer; no file there may have it.
 NAME = b"manifest.json"
+#: The folder of temporaries beside it; nor may one have that.
+PARTIAL = b".partial"
 _NOT_IN_NAMES = re.compile(r"[^-a-z0-9._/]+")
 
 

@@ -16,7 +16,6 @@ from fusefs.transfers.api import Surveyed
 TEXT_MAX_BYTES = 256 << 10
 #: What is kept free at a destination that says how much it has.
 RESERVE_BYTES = 100 << 20
-_PARTIAL = b".partial"
 
 
 def check_texts(description: str, instructions: str) -> None:
@@ -95,7 +94,7 @@ def files_of(surveyed: Surveyed, moves: Sequence[Move], options: TransferOptions
             raise BadTransfer(
                 f"files: {_text(found.path)} of {source} is no name that a file can have"
             )
-        if found.path == manifest.NAME or found.path.split(b"/")[0] == _PARTIAL:
+        if found.path == manifest.NAME or found.path.split(b"/")[0] == manifest.PARTIAL:
             raise BadTransfer(
                 f"files: {_text(found.path)} of {source} is a name that the transfer needs itself:"
                 " give a source above it, so that its path is longer"
