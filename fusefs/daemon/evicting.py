@@ -120,15 +120,11 @@ class Evicting:
         """
         wanted = list(segments)
         done = Evicted()
-        known = self.settings
-        settings = CopySettings(
-            known.numcopies if numcopies is None else numcopies,
-            known.mincopies if mincopies is None else mincopies,
-        )
+        needed = self.settings.changed(numcopies, mincopies).needed
         async with self._collecting.lock:
             for start in range(0, len(wanted), STEP_SEGMENTS):
                 part = wanted[start : start + STEP_SEGMENTS]
-                await self._evict(part, settings.needed, done, read_all=read_all)
+                await self._evict(part, needed, done, read_all=read_all)
         self.tell(done)
         return done
 

@@ -11,7 +11,6 @@ from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.orders import POLL_S
 from fusefs.daemon.verbs import Verb
 from fusefs.errors import UsageError
-from fusefs.model.eviction import CopySettings
 from fusefs.store import format
 
 Record = dict[str, Any]
@@ -192,10 +191,7 @@ class FetchDesk:
     async def copies(self, arguments: CopiesArguments, _uid: int) -> Record:
         """How many copies elsewhere a segment needs to go from here; changes it if that is said."""
         known = self._evicting.settings
-        changed = CopySettings(
-            known.numcopies if arguments.numcopies is None else arguments.numcopies,
-            known.mincopies if arguments.mincopies is None else arguments.mincopies,
-        )
+        changed = known.changed(arguments.numcopies, arguments.mincopies)
         if min(changed.numcopies, changed.mincopies) < 0:
             raise UsageError("numcopies and mincopies are 0 or more")
         if changed != known:

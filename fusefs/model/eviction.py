@@ -14,6 +14,13 @@ class CopySettings(msgspec.Struct, array_like=True, frozen=True):
     def needed(self) -> int:
         return max(self.numcopies, self.mincopies, 1)
 
+    def changed(self, numcopies: int | None, mincopies: int | None) -> "CopySettings":
+        """With other numbers where there are any."""
+        return CopySettings(
+            self.numcopies if numcopies is None else numcopies,
+            self.mincopies if mincopies is None else mincopies,
+        )
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(CopySettings)
