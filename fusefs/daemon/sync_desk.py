@@ -11,6 +11,7 @@ from fusefs.daemon.verbs import Verb
 from fusefs.errors import BadRemote, NotEnoughCopies, WrongState
 from fusefs.model.remote import Copy, Remote
 from fusefs.sync.evict import only_copies
+from fusefs.sync.intents import Intents
 
 Record = dict[str, Any]
 
@@ -208,6 +209,7 @@ class SyncDesk:
             count += done
             await trio.lowlevel.checkpoint()
         self._registry.remove(name)
+        Intents(self._filesystem.store.path, row.number).forget()
         self._syncing.changed()
         return {"forgotten_copies": count}
 

@@ -8,6 +8,7 @@
     places       from a row to a remote that can be asked
     reading      rows and batches of a store that somebody writes to
     publish      a cut of the log becomes a checkpoint, which others can restore
+    intents      what is about to be put into a remote, written down before
     unpublished  whether anything was done since
     synced       of one file, which remotes have it
     verify       whether all that a checkpoint needs is there, and what is bad put right

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import msgspec
 from blake3 import blake3
 
-from fusefs.base import durable, failpoints
+from fusefs.base import failpoints
 from fusefs.base.clock import utc
 from fusefs.errors import (
     FormatTooNew,
@@ -36,11 +35,11 @@ from fusefs.errors import (
     RemoteError,
     RemoteTaken,
     WrongState,
-    of_disk,
 )
 from fusefs.remotes.api import Remote
 from fusefs.store import identity
 from fusefs.sync import layout
+from fusefs.sync.intents import Intent, Intents
 from fusefs.sync.layout import Base, Checkpoint, Delta, Piece, Place, Segment
 from fusefs.sync.reading import (
     SegmentGone,
@@ -118,15 +117,6 @@ class Source(Protocol):
         """What is being done, and what went out since the last call."""
 
 
-class Intent(msgspec.Struct, array_like=True):
-    """What STORE/sync/<number> holds: `content` of the checkpoint that was put last, or is about to
-    be; `digests` of it and of those that were to have that place before."""
-
-    sequence: int
-    digests: list[bytes]
-    content: bytes
-
-
 @dataclass
 class Chain:
     """A base and the deltas since, up to `end` of the log."""
@@ -153,7 +143,7 @@ class Publisher:
     ) -> None:
         self._remote = remote
         self._path = path
-        self._intent_path = path / "sync" / f"{number:x}"
+        self._intents = Intents(path, number)
         self.writer = writer
         self._source = source
         self._uuid = identity.read(path).uuid
@@ -172,7 +162,7 @@ class Publisher:
         if not layout.check(self._remote):
             self._put(layout.FORMAT_NAME, layout.pack_format())
         newest = max(layout.sequences(self._remote), default=0)
-        intent = self._read_intent()
+        intent = self._intents.read()
         if newest > sequence:
             sequence = self._recover(newest, sequence, intent)
         elif newest < sequence:
@@ -402,7 +392,7 @@ class Publisher:
         )
         self._require_ours(chain)
         name = layout.checkpoint_object(self.sequence + 1)
-        intent = self._write_intent(self.sequence + 1, content)
+        intent = self._intents.write(self.sequence + 1, content)
         failpoints.hit("sync.intent")
         if not self._put(name, content):
             found = self._remote.get(name)
@@ -441,28 +431,3 @@ class Publisher:
         for name, content in objects.items():
             if there.get(name) != len(content):
                 self._put(name, content)
-
-    def _read_intent(self) -> Intent | None:
-        """What we were about to put last; None where that is not known any more."""
-        try:
-            return msgspec.msgpack.decode(self._intent_path.read_bytes(), type=Intent)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError):  # it is known again with the next checkpoint
-            return None
-
-    def _write_intent(self, sequence: int, content: bytes) -> Intent:
-        before = self._read_intent()
-        digests = before.digests if before and before.sequence == sequence else []
-        intent = Intent(sequence, [*digests, blake3(content).digest()], content)
-        try:
-            self._intent_path.parent.mkdir(mode=0o700, exist_ok=True)
-            durable.write_file(self._intent_path, msgspec.msgpack.encode(intent))
-        except OSError as error:
-            raise of_disk(error, self._intent_path) from error
-        return intent
-
-
-def forget_intent(store: Path, number: int) -> None:
-    """Of a remote that the store has no more."""
-    (store / "sync" / f"{number:x}").unlink(missing_ok=True)

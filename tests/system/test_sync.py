@@ -256,7 +256,9 @@ def test_remotes_are_added_listed_and_removed(
     assert len(json.loads(fusefs("remote", "list", mounted.mnt, "--json"))) == 1
     (mounted.mnt / "a").write_bytes(b"x")
     fusefs("sync", "now", mounted.mnt)
+    assert list((mounted.store / "sync").iterdir())
     fusefs("remote", "remove", mounted.mnt, "usb")
+    assert not list((mounted.store / "sync").iterdir())
     assert run_fusefs("remote", "show", mounted.mnt, "usb").returncode == NoSuchRemote.exit_code
     assert (place / "format").exists()
     taken = run_fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}")
