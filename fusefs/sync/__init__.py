@@ -7,6 +7,7 @@
     copies       rows that say which segment is in which remote
     places       from a row to a remote that can be asked
     reading      rows and batches of a store that somebody writes to
+    lanes        several objects on their way at one time
     publish      a cut of the log becomes a checkpoint, which others can restore
     intents      what is about to be put into a remote, written down before
     unpublished  whether anything was done since

@@ -20,6 +20,7 @@ All of it may be cut off anywhere and begun again. What was put without being na
 name the next time, or is collected (`sync.expire`).
 """
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from fusefs.remotes.api import Remote
 from fusefs.store import identity
 from fusefs.sync import layout
 from fusefs.sync.intents import Intent, Intents
+from fusefs.sync.lanes import POOL, Job, Lanes
 from fusefs.sync.layout import Base, Checkpoint, Delta, Piece, Place, Segment
 from fusefs.sync.reading import (
     SegmentGone,
@@ -136,12 +138,20 @@ class Publisher:
     """Brings the store at `path` into `remote`, which its row knows by `number` and `writer`.
 
     Its methods block. After any error make a new one. `sequence`: of what it published last.
+    `pool`: of lanes, shared with others; see `sync.lanes`.
     """
 
     def __init__(
-        self, remote: Remote, path: Path, number: int, writer: str, source: Source
+        self,
+        remote: Remote,
+        path: Path,
+        number: int,
+        writer: str,
+        source: Source,
+        pool: threading.Semaphore | None = None,
     ) -> None:
         self._remote = remote
+        self._lanes = Lanes(remote.put, pool or threading.Semaphore(POOL))
         self._path = path
         self._intents = Intents(path, number)
         self.writer = writer
@@ -221,24 +231,33 @@ class Publisher:
     # -- segments
 
     def send(self, wanted: Sequence[Wanted]) -> None:
-        """Have these segments in the remote, in this order. Those that went meanwhile are left.
+        """Have these segments in the remote, begun in this order, some at one time. Those that
+        went meanwhile are left.
 
         Raises what a remote raises; those that were sent until then are.
         """
         self._source.tell("sending segments")
         if not self._is_sure:
             wanted = self._without_present(wanted)
-        for one in wanted:
-            try:
-                content = self._content(one)
-            except SegmentGone:
-                continue
-            segment = Segment(one.segment, len(content), blake3(content).digest())
-            failpoints.hit("sync.send")
-            self._put(segment.name, content)
-            failpoints.hit("sync.sent")
-            self._source.stored([segment])
+        self._is_sure = False
+        jobs = (self._segment_job(one) for one in wanted)
+        self._lanes.send((job for job in jobs if job), self._segment_sent)
         self._is_sure = True
+
+    def _segment_job(self, wanted: Wanted) -> Job[Segment] | None:
+        """None where it is gone. Holds no content, once it has returned."""
+        try:
+            content = self._content(wanted)
+        except SegmentGone:
+            return None
+        segment = Segment(wanted.segment, len(content), blake3(content).digest())
+        failpoints.hit("sync.send")
+        return Job(segment, segment.name, content)
+
+    def _segment_sent(self, segment: Segment, size: int) -> None:
+        self._source.tell("sending", size, 1)
+        failpoints.hit("sync.sent")
+        self._source.stored([segment])
 
     def _without_present(self, wanted: Sequence[Wanted]) -> list[Wanted]:
         """Those that are not there; after a connection was lost nobody knows what has arrived."""
@@ -428,6 +447,9 @@ class Publisher:
     def _put_missing(self, objects: dict[str, bytes]) -> None:
         """Put objects that may be there, by their names."""
         there = self._remote.sizes(list(objects)) if objects else {}
-        for name, content in objects.items():
-            if there.get(name) != len(content):
-                self._put(name, content)
+        jobs = (
+            Job(name, name, content)
+            for name, content in objects.items()
+            if there.get(name) != len(content)
+        )
+        self._lanes.send(jobs, lambda _name, size: self._source.tell("sending", size, 1))
