@@ -34,6 +34,7 @@ from fusefs.store.collector import no_readers
 from fusefs.store.store import Store
 from fusefs.sync import evict
 from fusefs.sync.evict import Asked, Plan, Verdict
+from fusefs.sync.registry import by_number
 
 #: For the agent to look at the copies of one call: they may have to be read.
 PROOF_TIMEOUT_S = 240.0
@@ -105,7 +106,7 @@ class Evicting:
         if self._store.sealed_segment >= self._store.checkpointed.segment:
             self._store.checkpoint()  # it would keep what was sealed a moment ago
         pinned = await self._pins.segments()
-        found, kept = evict.candidates(self._store, self._fetching.remotes(), pinned, wanted)
+        found, kept = evict.candidates(self._store, by_number(self._store), pinned, wanted)
         return evict.choose(found, kept, to_free)
 
     # -- dropping
@@ -146,7 +147,7 @@ class Evicting:
             await self._drop([one for one in verdict.proved if one in still], done)
 
     async def _prove(self, segments: list[int], needed: int, *, read_all: bool) -> Verdict:
-        asked = evict.to_prove(self._store, self._fetching.remotes(), segments, read_all=read_all)
+        asked = evict.to_prove(self._store, by_number(self._store), segments, read_all=read_all)
         what = {"kind": "prove", "copies": [one.record() for one in asked]}
         order = self._orders.place(what)
         timeout_s = PROOF_TIMEOUT_S if self._orders.has_agent() else self._fetching.timeout_s
@@ -168,7 +169,7 @@ class Evicting:
 
     def _note_proofs(self, asked: list[Asked], why_not: dict[tuple[int, str], str]) -> None:
         """Remember when content was seen whole."""
-        numbers = {name: number for number, (name, _) in self._fetching.remotes().items()}
+        numbers = {name: number for number, (name, _) in by_number(self._store).items()}
         now = self._store.clock.time_ns()
         batch = self._store.batch()
         for one in asked:

@@ -12,6 +12,8 @@ from fusefs.daemon.orders import POLL_S
 from fusefs.daemon.verbs import Verb
 from fusefs.errors import UsageError
 from fusefs.store import format
+from fusefs.sync.evict import Remotes
+from fusefs.sync.registry import by_number
 
 Record = dict[str, Any]
 
@@ -116,7 +118,8 @@ class FetchDesk:
     async def whereis(self, arguments: PathArguments, _uid: int) -> Record:
         """Where the content of a file, or of all files below a directory, lies."""
         needed = await self._needed(arguments.path)
-        segments = [self._segment(number, size) for number, size in sorted(needed.items())]
+        remotes = by_number(self._filesystem.store)
+        segments = [self._segment(*one, remotes) for one in sorted(needed.items())]
         return {
             "path": "/" + os.fsdecode(arguments.path.strip(b"/")),
             "bytes": sum(needed.values()),
@@ -124,9 +127,8 @@ class FetchDesk:
             "segments": segments,
         }
 
-    def _segment(self, number: int, size: int) -> Record:
+    def _segment(self, number: int, size: int, remotes: Remotes) -> Record:
         store = self._filesystem.store
-        remotes = self._fetching.remotes()
         copies = [
             {
                 "remote": remotes[at][0],
@@ -150,10 +152,7 @@ class FetchDesk:
         """The segments of a file or directory that are not here: number, bytes."""
         store = self._filesystem.store
         away = [one for one in await self._needed(arguments.path) if one not in store.segments]
-        sizes = {
-            one: max((it.size for it in store.copies(one).values()), default=0) for one in away
-        }
-        return {"segments": sorted(sizes.items())}
+        return {"segments": [(one, store.copied_size(one)) for one in sorted(away)]}
 
     async def fetch_segment(self, arguments: SegmentArguments, _uid: int) -> Record:
         """Bring a segment here, all of it."""

@@ -10,7 +10,7 @@ another remote if there is one. A reader waits for a bounded time, and learns th
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,14 @@ from blake3 import blake3
 
 from fusefs.daemon.orders import Order, Orders
 from fusefs.errors import NotLocal, StoreError
-from fusefs.model import keys, remote
+from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.model.remote import Copy, Remote
 from fusefs.store import format
 from fusefs.store.log import Buffer
 from fusefs.store.presence import GRAIN
 from fusefs.store.store import Store
+from fusefs.sync.copies import cheapest_first
 
 PIECE = 1 << 20
 #: Readahead begins with so many pieces behind what is wanted, and grows up to so many.
@@ -81,7 +82,7 @@ class Fetching:
 
     async def fetch(self, wanted: NotLocal, tries: int = 0) -> None:
         """Bring what is wanted into the cache. Raises NotLocal, which says why that cannot be."""
-        copies = self._copies(wanted.segment)
+        copies = cheapest_first(self._store, wanted.segment)
         if not copies:
             raise self._refused(wanted, "it is in no remote")
         if tries > len(copies):
@@ -121,7 +122,7 @@ class Fetching:
 
     def expect(self, wanted: NotLocal) -> None:
         """Order what is wanted soon, if the agent is not busy."""
-        copies = self._copies(wanted.segment)
+        copies = cheapest_first(self._store, wanted.segment)
         if copies and self._orders.has_agent():
             end = min(wanted.offset + wanted.size, copies[0][2].size)
             for piece in range(wanted.offset // PIECE, -(-end // PIECE)):
@@ -181,7 +182,7 @@ class Fetching:
         Raises NotLocal, DiskFull, StoreError.
         """
         store = self._store
-        copies = self._copies(number)
+        copies = cheapest_first(store, number)
         if number in store.segments or not copies:
             return 0
         copy = copies[0][2]
@@ -333,24 +334,6 @@ class Fetching:
             "orders": len(self._open),
             "last_error": self._said,
         }
-
-    def remotes(self) -> dict[int, tuple[str, Remote]]:
-        """The remotes of the store by their numbers, with their names."""
-        return {row.number: (name, row) for name, row in self._rows()}
-
-    def _rows(self) -> Iterator[tuple[str, Remote]]:
-        for key, row in self._store.scan(keys.REMOTE):
-            yield key[1:].decode(), remote.unpack_remote(row)
-
-    def _copies(self, segment: int) -> list[tuple[str, Remote, Copy]]:
-        """The copies of a segment, the cheapest first."""
-        known = self.remotes()
-        found = [
-            (*known[number], copy)
-            for number, copy in self._store.copies(segment).items()
-            if number in known
-        ]
-        return sorted(found, key=lambda one: (one[1].cost, one[0]))
 
     def _refused(self, wanted: NotLocal, why: str) -> NotLocal:
         self.counts.failed_fetches += 1

@@ -10,14 +10,14 @@ from fusefs.errors import FusefsError, RemoteUnreachable
 from fusefs.fsck.segments import Blocks, Progress
 from fusefs.fsck.selection import Selection
 from fusefs.fsck.tables import Tables
-from fusefs.model import keys, remote
+from fusefs.model import keys
 from fusefs.model.block import Block
-from fusefs.model.remote import Copy
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes.api import Remote
 from fusefs.store.cipher import Cipher
 from fusefs.store.log import Buffer
 from fusefs.store.store import Store
+from fusefs.sync.copies import cheapest_first
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ class Healer:
     def _content(self, store: Store, number: int, block: Block) -> Buffer | None:
         """Of the first copy that verifies, the cheapest first."""
         unreachable: FusefsError | None = None
-        for name, row, copy in _copies(store, block.segment):
+        for name, row, copy in cheapest_first(store, block.segment):
             try:
                 payload = self._remote(name, row).get(copy.name, block.offset, block.stored)
             except FusefsError as error:
@@ -98,12 +98,3 @@ class Healer:
         if name not in self._remotes:
             self._remotes[name] = self._connect(row)
         return self._remotes[name]
-
-
-def _copies(store: Store, segment: int) -> list[tuple[str, Row, Copy]]:
-    known = {}
-    for key, value in store.scan(keys.REMOTE):
-        row = remote.unpack_remote(value)
-        known[row.number] = key[1:].decode(), row
-    found = [(*known[n], copy) for n, copy in store.copies(segment).items() if n in known]
-    return sorted(found, key=lambda one: (one[1].cost, one[0]))

@@ -263,7 +263,7 @@ class Store:
             try:
                 return replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint, self._index.apply,
-                    cut=False, size_elsewhere=self._size_elsewhere, cipher=self._cipher,
+                    cut=False, size_elsewhere=self.copied_size, cipher=self._cipher,
                 ).end  # fmt: skip
             except MapFull:
                 self._index.restart(grow=True)
@@ -495,6 +495,10 @@ class Store:
         """The copies of a segment, by the number of the remote."""
         return dict(copies_of(self._index, segment))
 
+    def copied_size(self, segment: int) -> int:
+        """How long the copies of a segment are; 0 where there are none."""
+        return copied_size(self._index, segment)
+
     def is_copied(self, segment: int) -> bool:
         """Whether a segment is in a remote."""
         return is_copied(self._index, segment)
@@ -567,7 +571,7 @@ class Store:
             try:
                 done = replay(
                     self._segments, self.identity.uuid_bytes, self._checkpoint,
-                    self._apply_replayed, size_elsewhere=self._size_elsewhere,
+                    self._apply_replayed, size_elsewhere=self.copied_size,
                     cipher=self._cipher,
                 )  # fmt: skip
                 break
@@ -578,9 +582,6 @@ class Store:
         if done.end != self._checkpoint:
             make_durable(self._segments, self._checkpoint)
         return done
-
-    def _size_elsewhere(self, segment: int) -> int:
-        return copied_size(self._index, segment)
 
     def _apply_replayed(self, rows: dict[bytes, bytes | None]) -> None:
         for key in rows:

@@ -11,11 +11,19 @@ from itertools import islice
 import msgspec
 
 from fusefs.model import keys, remote
-from fusefs.model.remote import Copy
+from fusefs.model.remote import Copy, Remote
 from fusefs.store.store import Store
+from fusefs.sync.registry import by_number
 
 #: Rows that one batch deletes.
 _SLICE = 1000
+
+
+def cheapest_first(store: Store, segment: int) -> list[tuple[str, Remote, Copy]]:
+    """The copies of a segment, each with its remote and the name of that. Raises StoreDamaged."""
+    known = by_number(store)
+    found = [(*known[n], copy) for n, copy in store.copies(segment).items() if n in known]
+    return sorted(found, key=lambda one: (one[1].cost, one[0]))
 
 
 class Copies:

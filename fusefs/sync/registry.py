@@ -17,20 +17,29 @@ _MILLISECOND_NS = 10**6
 _CHANGEABLE = frozenset({"url", "secrets", "cost", "limit", "is_paused"})
 
 
+def rows(store: Store) -> Iterator[tuple[str, Remote]]:
+    """The remotes of a store, with their names. Raises StoreDamaged."""
+    for key, row in store.scan(keys.REMOTE):
+        try:
+            yield key[1:].decode(), remote.unpack_remote(row)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StoreDamaged(
+                f"{store.path}: the row of a remote does not decode: run fusefs fsck"
+            ) from error
+
+
+def by_number(store: Store) -> dict[int, tuple[str, Remote]]:
+    """The remotes of a store by their numbers, with their names. Raises StoreDamaged."""
+    return {row.number: (name, row) for name, row in rows(store)}
+
+
 class Registry:
     """The rows of the remotes of `store`. `version` grows with each change but of the books."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.version = 0
-        self._rows: dict[str, Remote] = {}
-        for key, row in store.scan(keys.REMOTE):
-            try:
-                self._rows[key[1:].decode()] = remote.unpack_remote(row)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise StoreDamaged(
-                    f"{store.path}: the row of a remote does not decode: run fusefs fsck"
-                ) from error
+        self._rows = dict(rows(store))
 
     def __iter__(self) -> Iterator[tuple[str, Remote]]:
         return iter(sorted(self._rows.items()))
