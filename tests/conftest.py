@@ -41,6 +41,11 @@ needs_mount_namespace = pytest.mark.skipif(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones come first: none of them is the last, with nothing else left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def run_fusefs(*arguments: str | Path, **environ: str) -> Done:
     """Run the program in a process of its own; never raises for its exit code."""
     return run_fusefs_as(0, *arguments, **environ)

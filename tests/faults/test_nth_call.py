@@ -29,7 +29,7 @@ def check(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "every", "least"),
-    [("EIO", 3, 40), ("ENOSPC", 3, 30), ("short", 2, 30), ("unreadable", 3, 15)],
+    [("EIO", 5, 24), ("ENOSPC", 5, 18), ("short", 3, 20), ("unreadable", 5, 9)],
 )
 def test_a_call_that_fails_costs_no_more_than_its_act(
     run_faulty: Run, kind: str, every: int, least: int
@@ -53,7 +53,7 @@ def test_a_disk_that_is_full_from_any_moment_on_is_used_again_when_it_is_not(
     run_faulty: Run,
 ) -> None:
     """Whatever was acknowledged before and meanwhile is there."""
-    struck = check(run_faulty("strike", "ENOSPC", "acts-on", EVERY or 3))
+    struck = check(run_faulty("strike", "ENOSPC", "acts-on", EVERY or 5))
     assert any(len(one["raised"]) > 5 for one in struck)
     assert all("DiskFull" in text for one in struck for text in one["raised"][-1:])
 
@@ -61,5 +61,5 @@ def test_a_disk_that_is_full_from_any_moment_on_is_used_again_when_it_is_not(
 @pytest.mark.parametrize("kind", ["EIO", "unreadable"])
 @pytest.mark.parametrize("verb", ["init", "rebuild", "repair", "fsck"])
 def test_a_verb_that_fails_can_be_called_again(run_faulty: Run, verb: str, kind: str) -> None:
-    every = EVERY or {"repair": 5, "fsck": 4, "rebuild": 3}.get(verb, 1)
+    every = EVERY or {"repair": 9, "fsck": 6, "rebuild": 5}.get(verb, 2)
     check(run_faulty("strike", kind, verb, every))

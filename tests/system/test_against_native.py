@@ -396,6 +396,7 @@ class Side:
             os.close(file)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # a failure is made shorter step by step
 def test_any_sequence_of_calls(pair: Pair) -> None:
     count = 0

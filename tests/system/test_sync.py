@@ -123,6 +123,7 @@ def test_a_paused_remote_gets_nothing_and_then_all(synced: Mounted, remote: Remo
     assert_restorable(synced.store, remote)
 
 
+@pytest.mark.slow
 def test_killing_agent_and_daemon_costs_nothing(
     synced: Mounted, place: Path, remote: Remote
 ) -> None:
