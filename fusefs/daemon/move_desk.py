@@ -15,7 +15,7 @@ import trio
 
 from fusefs import errors
 from fusefs.daemon.verbs import Verb
-from fusefs.errors import BadTransfer, FusefsError, TransferFailed, UnknownEndpoint
+from fusefs.errors import FusefsError, TransferFailed, UnknownEndpoint
 from fusefs.model import keys
 from fusefs.model import remote as remotes
 from fusefs.model.transfer import Endpoint, Kind, Move
@@ -168,7 +168,7 @@ class MoveDesk:
         return given
 
     def _place(self, endpoint: Endpoint) -> Place:
-        """Where the agent goes for an endpoint. Raises UnknownEndpoint, BadTransfer."""
+        """Where the agent goes for an endpoint. Raises UnknownEndpoint."""
         match endpoint.kind:
             case Kind.STORE:
                 if self.mountpoint is None:
@@ -183,14 +183,10 @@ class MoveDesk:
                 if row is None:
                     raise UnknownEndpoint(f"the store has no remote {endpoint.name}")
                 remote = remotes.unpack_remote(row)
-                if remote.is_encrypted:
-                    raise BadTransfer(
-                        f"remote {endpoint.name} holds encrypted objects, and a transfer plain"
-                        " files: give a directory or a URL"
-                    )
                 return Place(
-                    url=remote.url, secrets=remote.secrets, limit=remote.limit, path=endpoint.path
-                )
+                    url=remote.url, secrets=remote.secrets, limit=remote.limit,
+                    path=endpoint.path, is_encrypted=remote.is_encrypted,
+                )  # fmt: skip
 
     # -- for the agent
 

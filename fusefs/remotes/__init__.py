@@ -22,6 +22,8 @@
     encrypted   one more: a remote around one that sees neither contents nor names
     sealed, veil, keyring
                 its objects, byte by byte; their names; its key slots
+    encrypted_files, veiled_paths
+                files there, and their paths
     contract    what every remote must keep, as checks that also users' own buckets can be put to
 
 Called by `sync`, `transfers` and the processes above. A remote knows names and bytes; it knows

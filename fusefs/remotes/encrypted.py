@@ -31,12 +31,17 @@ def open_with(remote: Remote, secrets: Mapping[str, str]) -> "Encrypted":
 
     Raises WrongKey where there is neither.
     """
+    return Encrypted(remote, data_key(remote, secrets))
+
+
+def data_key(remote: Remote, secrets: Mapping[str, str]) -> bytes:
+    """The key of all that is encrypted there. Raises as `open_with`."""
     secret = keyring.secret(secrets)
     if secret is None:
         raise WrongKey(
             f"{remote.place} is encrypted: put passphrase = or key_file = where --secrets reads it"
         )
-    return open_encrypted(remote, secret)
+    return keyring.unlock(remote, secret)
 
 
 def initialise(

@@ -64,11 +64,17 @@ def seal(key: bytes, name: bytes, salt: bytes, content: memoryview) -> Iterator[
     """The frames of an object."""
     count = max(1, -(-len(content) // CHUNK_SIZE))
     for number in range(count):
-        last = bytes([number == count - 1])
         chunk = bytes(content[number * CHUNK_SIZE : (number + 1) * CHUNK_SIZE])
-        nonce = salt + number.to_bytes(4, "big") + last
-        yield salt + last
-        yield crypto_aead_xchacha20poly1305_ietf_encrypt(chunk, name, nonce, key)
+        yield seal_frame(key, name, salt, number, chunk, is_last=number == count - 1)
+
+
+def seal_frame(
+    key: bytes, name: bytes, salt: bytes, number: int, chunk: bytes, *, is_last: bool
+) -> bytes:
+    """One of the frames, of 64 KiB if it is not the last."""
+    last = bytes([is_last])
+    nonce = salt + number.to_bytes(4, "big") + last
+    return salt + last + crypto_aead_xchacha20poly1305_ietf_encrypt(chunk, name, nonce, key)
 
 
 def unseal(key: bytes, name: bytes, first: int, frames: memoryview) -> Frames:
@@ -95,10 +101,10 @@ def unseal(key: bytes, name: bytes, first: int, frames: memoryview) -> Frames:
     return Frames(b"".join(parts), is_end)
 
 
-def plain_size(sealed: int) -> int:
-    """Bytes of the plain object for an encrypted one.
+def plain_size(sealed: int, head_size: int = HEAD_SIZE) -> int:
+    """Bytes of the plain object for an encrypted one, with a head of that size.
 
     Where there is none of that size, what its frames could hold at most: reading tells the damage.
     """
-    whole, rest = divmod(max(0, sealed - HEAD_SIZE), FRAME_SIZE)
+    whole, rest = divmod(max(0, sealed - head_size), FRAME_SIZE)
     return whole * CHUNK_SIZE + max(0, rest - _FRAME_OVERHEAD)

@@ -10,7 +10,8 @@ import msgspec
 class Place(msgspec.Struct, frozen=True):
     """An endpoint that can be gone to: a directory, or a URL with what `remotes.address` needs.
 
-    `directory` is empty for a URL. `path`: below either.
+    `directory` is empty for a URL. `path`: below either. `is_encrypted`: what is there is so, under
+    the key of the remote at that URL.
     """
 
     directory: bytes = b""
@@ -18,6 +19,7 @@ class Place(msgspec.Struct, frozen=True):
     secrets: str = ""
     limit: str = ""
     path: bytes = b""
+    is_encrypted: bool = False
 
 
 class Group(msgspec.Struct, frozen=True):

@@ -2,40 +2,57 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 from blake3 import blake3
 
 from fusefs.agent.carrying import Carrying
 from fusefs.errors import NoSuchObject, RemoteMissing
-from fusefs.remotes import file_places
+from fusefs.remotes import address, file_places, keyring
+from fusefs.remotes.encrypted_files import MAGIC
 from fusefs.remotes.files import Files, read_fully
 from fusefs.remotes.local_files import LocalFiles
+from fusefs.remotes.sealed import plain_size
+from fusefs.remotes.secrets import Secrets
 from fusefs.remotes.sftp_session import Client
 from fusefs.transfers.orders import Place
 from tests.remotes.servers import RcloneS3, RcloneWebdav, SeaweedS3, Server, SshSftp
+from tests.unit.remotes.encryption import CREATED, SECRET, WEAK
 
 pytestmark = [pytest.mark.slow]
 
 SERVERS = {"seaweed": SeaweedS3, "rclone s3": RcloneS3, "webdav": RcloneWebdav, "sftp": SshSftp}
+#: What some services take at most; encrypted, it holds a little less.
+SMALL = 64 << 20, plain_size(64 << 20, len(MAGIC))
 #: Larger than what goes in one piece.
 LARGE = (64 << 20) + 12345
 
 
-@pytest.fixture(scope="module", params=["directory", *SERVERS])
+@pytest.fixture(
+    scope="module",
+    params=[
+        (kind, is_encrypted) for kind in ("directory", *SERVERS) for is_encrypted in (False, True)
+    ],
+    ids=lambda it: f"{it[0]}{', encrypted' * it[1]}",
+)
 def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("place")
-    if request.param == "directory":
+    kind, is_encrypted = request.param
+    if kind != "directory":
+        with SERVERS[kind](directory) as server:
+            yield encrypted(server.url, server.secrets, directory) if is_encrypted else at(server)
+    elif is_encrypted:
+        (directory / "remote").mkdir()
+        yield encrypted(f"file://{directory}/remote", {}, directory)
+    else:
         yield Place(directory=bytes(directory))
-        return
-    with SERVERS[request.param](directory) as server:
-        yield at(server)
 
 
 def at(server: Server) -> Place:
@@ -43,19 +60,24 @@ def at(server: Server) -> Place:
     return Place(url=server.url, secrets=secrets)
 
 
+def encrypted(url: str, secrets: Mapping[str, str], directory: Path) -> Place:
+    """An encrypted remote; what opens it is beside it in `directory`."""
+    path = directory / "with-passphrase"
+    secrets = {**secrets, "passphrase": "correct horse"}
+    path.write_text("".join(f"{name} = '{value}'\n" for name, value in secrets.items()))
+    path.chmod(0o600)
+    with closing(address.connect(url, Secrets(secrets))) as remote:
+        keyring.create(remote, SECRET, created=CREATED, strength=WEAK)
+    return Place(url=url, secrets=f"file:{path}", is_encrypted=True)
+
+
 @pytest.fixture
 def files(place: Place, request: pytest.FixtureRequest) -> Iterator[Files]:
     """A folder of its own for each test."""
-    found = file_places.connect(Place(place.directory, place.url, place.secrets, path=b""))
-    found.write_whole(request.node.originalname.encode() + b"/.keep", [b""])
-    found.close()
-    with closing(
-        file_places.connect(
-            Place(
-                place.directory, place.url, place.secrets, path=request.node.originalname.encode()
-            )
-        )
-    ) as files:
+    folder = request.node.originalname.encode()
+    with closing(file_places.connect(place)) as found:
+        found.write_whole(folder + b"/.keep", [b""])
+    with closing(file_places.connect(msgspec.structs.replace(place, path=folder))) as files:
         yield files
 
 
@@ -133,7 +155,7 @@ def test_a_version_changes_with_the_content(files: Files) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1, LARGE])
 def test_a_file_goes_there_and_back(files: Files, tmp_path: Path, size: int) -> None:
-    if files.capabilities.whole_bytes == 64 << 20 and size > 64 << 20:
+    if files.capabilities.whole_bytes in SMALL and size == LARGE:
         pytest.skip("this service takes no larger files, as its capabilities say")
     there, back = tmp_path / "there", tmp_path / "back"
     there.mkdir()
