@@ -196,7 +196,9 @@ class SyncDesk:
             return await self._remove(arguments.name)
 
     async def _remove(self, name: str) -> Record:
-        alone = only_copies(self._filesystem.store, self._registry.get(name).number)
+        number = self._registry.get(name).number
+        others = {row.number for _, row in self._registry} - {number}
+        alone = only_copies(self._filesystem.store, number, others)
         if alone:
             raise NotEnoughCopies(
                 f"the remote {name} has the only copies of {len(alone)} segments: bring them back"

@@ -9,6 +9,7 @@
     trash       entries of the trash, and its books: queue, batches, jobs, history
     transfers   what each is made of, its sums, its record
     contents    extents, references of blocks, link targets, extended attributes
+    copies      in remotes that the store does not know
     books       the index's own position, counters and sums
     segments    do the log's records and the blocks' places verify
     selection   which blocks are read, and when a check ends early

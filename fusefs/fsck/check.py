@@ -7,6 +7,7 @@ from pathlib import Path
 from fusefs.fsck.books import books, totals_of
 from fusefs.fsck.census import Census
 from fusefs.fsck.contents import contents, known_damage, recorded_damage
+from fusefs.fsck.copies import copies
 from fusefs.fsck.names import names
 from fusefs.fsck.partials import partials
 from fusefs.fsck.problem import Places, Problem
@@ -88,6 +89,7 @@ def check(
             doing = "segments"
             problems.extend(segments(directory, uuid, rows.replayed.end, goes_on))
             problems.extend(copy_of_index(store, read_data=bool(read_data)))
+            problems.extend(copies(tables, list_segments(directory)))
             doing = "blocks"
             blocks.check()
             doing = "half-written files"
@@ -98,7 +100,7 @@ def check(
             doing = ""
         except Stopped:
             pass
-        problems.extend(users(unguarded, places, blocks.bad))
+        problems.extend(users(unguarded, places, blocks.bad | blocks.out_of_reach))
         return Report(
             problems=tuple(problems),
             inodes=census.rows[keys.INODE],

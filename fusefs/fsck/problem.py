@@ -26,6 +26,7 @@ class Problem:
         link, xattr  target of a symbolic link, extended attribute
         references   those of a block are miscounted
         transfer     one lacks rows, is miscounted, or ended without a record
+        copy         is in a remote that the store does not know
         counters     numbers would be given out twice
         totals       sums of files, bytes, blocks are not those of the rows
         log          is shorter than the index, or cannot be replayed
@@ -77,6 +78,8 @@ class Places:
     def of_row(self, key: bytes) -> str:
         """The path that a row of the index has to do with, or its number."""
         table, number = key[:1], keys.number(key)
+        if table == keys.REMOTE:
+            return f"remote {os.fsdecode(key[1:])}"
         if len(key) < 9:
             return "index"
         if table == keys.NAME:

@@ -17,8 +17,9 @@ written again, elsewhere. Then it lies in STORE/cut, and the snapshot stands for
 Rows are put as they are to be, so every repair can be repeated; killed anywhere, it is begun anew.
 """
 
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from fusefs.base import failpoints
 from fusefs.base.clock import Clock
 from fusefs.base.counts import Counts
 from fusefs.fsck.census import Census
+from fusefs.fsck.copies import unknown
 from fusefs.fsck.partials import good_end, is_file
 from fusefs.fsck.problem import Places
 from fusefs.fsck.segments import Blocks, Progress, copy_of_index, segments
@@ -206,6 +208,7 @@ def plan(
     _orphans(draft, tables, highest)
     _links(draft, tables, places)
     _partials(draft, tables, places)
+    _remotes(draft, tables, list_segments(directory))
     last = _references(draft, tables, lost, damaged)
     _records(draft, tables, {number for one in last for number in _blocks_in(one)})
     if next(copy_of_index(directory.parent, read_data=True), None):
@@ -439,6 +442,25 @@ def _links(draft: Draft, tables: Tables, places: Places) -> None:
             inode.nlink, inode.trash_names = counted
             message = f"has {counted[0]} links, and {counted[1]} names in the trash"
             draft.repair("links", places.path(ino), message, {keys.inode(ino): inode.pack()})
+
+
+# -- remotes
+
+
+def _remotes(draft: Draft, tables: Tables, local: Collection[int]) -> None:
+    """Forget copies in remotes that the store has not, but for what is nowhere else: there it is
+    known at least what it was. A row that does not decode keeps the store from being mounted."""
+    for key, _ in list(draft.scan(keys.REMOTE)):
+        if tables.remote(key) is None:
+            where = f"remote {os.fsdecode(key[1:])}"
+            draft.repair(
+                "row", where, "cannot be read, and is forgotten: add it again", {key: None}
+            )
+    for one in unknown(tables, local):
+        going = sorted(set(one.segments) - set(one.only))
+        rows: _Changes = {keys.copy(segment, one.number): None for segment in going}
+        if rows:
+            draft.repair("copy", one.where, f"{len(rows)} copies there are forgotten", rows)
 
 
 # -- blocks

@@ -13,7 +13,6 @@ from fusefs.model.block import Block
 from fusefs.store import format, recovery, snapshot
 from fusefs.store.cipher import Cipher
 from fusefs.store.log import Position
-from fusefs.store.presence import is_copied
 from fusefs.store.reading import CUT_OFF, NO_SEGMENT, check_content, unreadable
 from fusefs.store.rebuild import start_from
 
@@ -106,8 +105,9 @@ def _is_seal_of(seen: list[format.SealedBlock], body: memoryview) -> bool:
 class Blocks:
     """Whether each block's record stands where its row says; of those selected, its content too.
 
-    `bad`: why, by number. `checked`, `read`: how many were looked at so far, and read;
-    `elsewhere`: how many are in segments that are in remotes only, and were not looked at.
+    `bad`: why, by number; `out_of_reach`: those that may be good, in a remote that the store does
+    not know. `checked`, `read`: how many were looked at so far, and read; `elsewhere`: how many are
+    in segments that are in remotes only, and were not looked at.
     """
 
     def __init__(
@@ -126,12 +126,15 @@ class Blocks:
         self._progress = progress
         self._goes_on = goes_on
         self.bad: dict[int, str] = {}
+        self.out_of_reach: dict[int, str] = {}
+        self._known = tables.remote_numbers()
         self.checked = self.read = self.elsewhere = 0
 
     def check(self) -> None:
         """Look at all of them. Raises Stopped."""
         total = sum(1 for _ in self._tables.blocks()) if self._progress else 0
-        opened, file, is_elsewhere = -1, -1, False
+        opened, file = -1, -1
+        remotes: set[int] = set()
         try:
             for number, block in self._tables.blocks():
                 if not self._goes_on():
@@ -143,9 +146,12 @@ class Blocks:
                     if file >= 0:
                         os.close(file)
                     opened, file = block.segment, _open(self._directory, block.segment)
-                    is_elsewhere = file < 0 and is_copied(self._tables, opened)
-                if is_elsewhere:
+                    remotes = self._tables.remotes_of(opened) if file < 0 else set()
+                if remotes & self._known:
                     self.elsewhere += 1
+                    continue
+                if remotes:
+                    self.out_of_reach[number] = "it is in a remote that the store does not know"
                     continue
                 self._check(file, number, block)
                 if self._progress and self.checked % 64 == 0:

@@ -119,6 +119,10 @@ class Tables:
         number: int | None = self._value(keys.orphan(ino))
         return number or 0
 
+    def remote(self, key: bytes) -> Remote | None:
+        one: Remote | None = self._value(key)
+        return one
+
     def _value(self, key: bytes) -> Any:
         row = self.get(key)
         return None if row is None else _decoded(key, row)
@@ -198,6 +202,19 @@ class Tables:
     def transfer_rows(self) -> Iterator[tuple[bytes, Any]]:
         """(id of the transfer, row) of each row that a transfer has."""
         return ((key[1:17], row) for key, row in self._values(keys.TRANSFER))
+
+    def remote_numbers(self) -> set[int]:
+        """The numbers of the remotes that the store has."""
+        return {row.number for _, row in self._values(keys.REMOTE)}
+
+    def copies(self) -> Iterator[tuple[int, int]]:
+        """(segment, number of the remote that it is in)."""
+        return ((keys.number(key), keys.second(key)) for key, _ in self._values(keys.COPY))
+
+    def remotes_of(self, segment: int) -> set[int]:
+        """The numbers of the remotes that a segment is in."""
+        rows = self._rows.scan(keys.COPY + segment.to_bytes(8, "big"))
+        return {keys.second(key) for key, row in rows if _decoded(key, row) is not None}
 
     def orphans(self) -> Iterator[tuple[int, int]]:
         """(ino, the entry of the trash that it was; 0 if none)."""

@@ -126,12 +126,15 @@ def published_copies(store: Store, remotes: Remotes, segment: int) -> list[tuple
     ]
 
 
-def only_copies(store: Store, remote: int) -> list[int]:
-    """The segments of use that are neither here nor in any other remote than that number."""
+def only_copies(store: Store, remote: int, others: Collection[int]) -> list[int]:
+    """The segments of use that are neither here nor in `others`, but in the remote of that number;
+    all of them numbers of remotes that the store has."""
     return [
         segment
         for segment in store.usage.segments()
-        if segment not in store.segments and store.copies(segment).keys() == {remote}
+        if segment not in store.segments
+        and remote in (there := store.copies(segment))
+        and not there.keys() & set(others)
     ]
 
 
