@@ -41,7 +41,7 @@ PROGRAM = "fusefs.cli.app"
 #: Of a message.
 _MOST_BYTES = 1 << 18
 #: OpenDAL starts threads that a fork does not have.
-_NOT_FORKED = ("fusefs.remotes.objects", "fusefs.__main__")
+_NOT_FORKED = ("fusefs.remotes.object_store", "fusefs.__main__")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@
     memory      a remote in this process: what the contract is written against
     directory   a local directory, such as a mounted disk
     sftp        by SFTP; sftp_pool: connections for it; sftp_session: one of them
-    objects     S3, GCS, Azure Blob, B2 and WebDAV, through OpenDAL; services: how each is spelt;
+    objects     S3, GCS, Azure Blob, B2 and WebDAV; object_store: one of them, through OpenDAL;
+                services: how each is spelt;
                 answers: what they say, as errors of ours
     files       the seam for files under names of their own, for transfers; local_files,
                 object_files, sftp_files: what has it; file_places: from a place to it;

@@ -8,7 +8,7 @@ All methods block, may be called by several threads at once, and raise the `Remo
 `fusefs.errors`; after `RemoteUnreachable` the same call may help.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -121,6 +121,27 @@ class Files(Protocol):
 
     def close(self) -> None:
         """Let go of connections. No other call is under way or comes."""
+
+
+class ReadAhead:
+    """A reader that asks `read` for `ahead_bytes` at least, because each question costs a way to
+    the other machine and back."""
+
+    def __init__(self, read: Callable[[int, int], bytes], ahead_bytes: int) -> None:
+        self._read = read
+        self._ahead_bytes = ahead_bytes
+        self._start = 0
+        self._ahead = b""
+
+    def read(self, start: int, size: int) -> bytes:
+        if not self._start <= start < self._start + len(self._ahead):
+            self._ahead = self._read(start, max(size, self._ahead_bytes))
+            self._start = start
+        at = start - self._start
+        return self._ahead[at : at + size]
+
+    def close(self) -> None:
+        self._ahead = b""
 
 
 def read_fully(reader: Reader, start: int, size: int) -> bytes:

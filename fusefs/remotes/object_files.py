@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from fusefs.errors import BadRemote, BadTransfer, NoSuchObject, PayloadTooLarge, RemoteDenied
 from fusefs.remotes.address import Address, need
 from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
-from fusefs.remotes.files import PROBE, FileCapabilities, Reader, Seen, Writer
-from fusefs.remotes.objects import ObjectRemote
+from fusefs.remotes.files import PROBE, FileCapabilities, ReadAhead, Reader, Seen, Writer
+from fusefs.remotes.object_store import ObjectStore
 from fusefs.remotes.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ class ObjectFiles:
 
     def __init__(self, address: Address, secrets: Secrets) -> None:
         """Raises BadRemote where the service has no way from one name to another."""
-        self._remote = ObjectRemote(address, secrets)
+        self._store = ObjectStore(address, secrets)
         self._address, self._secrets = address, secrets
         self._known_uploads: Uploads | None = None
-        self.place = self._remote.place
-        self._operator = self._remote._operator
+        self.place = address.place
+        self._operator = self._store.operator
         can = self._operator.capability()
         self._can_rename = bool(can.rename)
         self._can_send_parts = bool(can.write_can_multi)
@@ -52,9 +52,9 @@ class ObjectFiles:
 
     def look(self, path: bytes) -> Seen | None:
         name = self._name(path)
-        self._remote._look(name)
+        self._store.look()
         try:
-            found = self._remote._call(name, partial(self._operator.stat, name))
+            found = self._store.call(name, partial(self._operator.stat, name))
         except NoSuchObject:
             return None
         if not found.is_file:
@@ -64,8 +64,8 @@ class ObjectFiles:
 
     def walk(self, path: bytes) -> Iterator[Seen]:
         prefix = self._prefix(path)
-        self._remote._look(prefix)
-        for entry in self._remote._entries(prefix, recursive=True):
+        self._store.look()
+        for entry in self._store.entries(prefix, recursive=True):
             name = entry.path
             if not name.endswith("/") and not name.startswith(PROBE.decode()):
                 yield Seen(name.encode(), entry.metadata.content_length, "")
@@ -74,19 +74,25 @@ class ObjectFiles:
         return not path or next(self.walk(path), None) is not None
 
     def check_readable(self) -> None:
-        self._remote._look("")
-        next(self._remote._entries(""), None)
+        self._store.look()
+        next(self._store.entries(""), None)
 
     def check_writable(self) -> None:
         self.check_readable()
         probe = PROBE.decode() + urandom(6).hex()
         self._write(probe, b"")
-        self._remote._call(probe, partial(self._operator.delete, probe))
+        self._store.call(probe, partial(self._operator.delete, probe))
 
     def reader(self, path: bytes) -> Reader:
         if (seen := self.look(path)) is None:
             raise NoSuchObject(f"{self.place}: {self._name(path)}: no such object")
-        return ObjectReader(self._remote, self._name(path), seen.size)
+        name, length = self._name(path), seen.size
+
+        def read(start: int, size: int) -> bytes:
+            wanted = min(size, length - start)
+            return self._store.read(name, start, wanted) if wanted > 0 else b""
+
+        return ReadAhead(read, _PART_BYTES)
 
     def writer(self, path: bytes, start: int) -> Writer:
         raise NotImplementedError(f"{self.place} takes whole files only")
@@ -96,7 +102,7 @@ class ObjectFiles:
 
     def write_whole(self, path: bytes, parts: Iterable[bytes]) -> None:
         name = self._name(path)
-        self._remote._look(name)
+        self._store.look()
         pending = iter(parts)
         first = bytearray()
         for part in pending:
@@ -114,38 +120,38 @@ class ObjectFiles:
         if uploads := self._uploads():
             key = self._key(name)
             uploads.abort(key, lambda found: found == key)
-        operator = self._remote._writer(_PART_BYTES)
+        operator = self._store.writer(_PART_BYTES)
         try:
             opened = partial(operator.open, name, "wb", chunk=_PART_BYTES)
-            with self._remote._call(name, opened) as file:
-                self._remote._call(name, partial(file.write, bytes(first)))
+            with self._store.call(name, opened) as file:
+                self._store.call(name, partial(file.write, bytes(first)))
                 del first
                 for part in pending:
-                    self._remote._call(name, partial(file.write, part))
-                self._remote._call(name, file.close)
+                    self._store.call(name, partial(file.write, part))
+                self._store.call(name, file.close)
         except RemoteDenied as error:
-            raise self._remote._read_only(error) from None
+            raise self._store.read_only(error) from None
 
     def rename(self, path: bytes, new: bytes) -> None:
         name, final = self._name(path), self._name(new)
         if self._can_rename:
-            self._remote._call(final, partial(self._operator.rename, name, final))
+            self._store.call(final, partial(self._operator.rename, name, final))
             return
-        self._remote._call(final, partial(self._operator.copy, name, final))
-        self._remote._call(name, partial(self._operator.delete, name))
+        self._store.call(final, partial(self._operator.copy, name, final))
+        self._store.call(name, partial(self._operator.delete, name))
 
     def remove(self, path: bytes) -> bool:
         name = self._name(path)
         if self.look(path) is None:
             return False
-        self._remote._call(name, partial(self._operator.delete, name))
+        self._store.call(name, partial(self._operator.delete, name))
         return True
 
     def remove_folder(self, path: bytes) -> None:
         prefix = self._prefix(path)
         if prefix and (uploads := self._uploads()):
             uploads.abort(self._key(prefix))
-        self._remote._call(prefix, partial(self._operator.remove_all, prefix))
+        self._store.call(prefix, partial(self._operator.remove_all, prefix))
 
     def free_bytes(self) -> int | None:
         return None
@@ -154,18 +160,18 @@ class ObjectFiles:
         return ""
 
     def close(self) -> None:
-        self._remote.close()
+        """Nothing is kept open."""
 
     def _write(self, name: str, content: bytes) -> None:
-        writer = self._remote._writer(len(content))
+        writer = self._store.writer(len(content))
         try:
-            self._remote._call(name, partial(writer.write, name, content))
+            self._store.call(name, partial(writer.write, name, content))
         except RemoteDenied as error:
-            raise self._remote._read_only(error) from None
+            raise self._store.read_only(error) from None
 
     def _uploads(self) -> "Uploads | None":
         """Those in this bucket; None where the service leaves none behind."""
-        if self._remote._service.keeps_uploads and not self._known_uploads:
+        if self._store.service.keeps_uploads and not self._known_uploads:
             self._known_uploads = need("botocore", "s3", _import_uploads)(
                 self._address, self._secrets
             )
@@ -185,30 +191,6 @@ class ObjectFiles:
 
     def _prefix(self, path: bytes) -> str:
         return f"{self._name(path)}/" if path else ""
-
-
-class ObjectReader:
-    """Reads ahead, because each request costs a way to the service and back."""
-
-    def __init__(self, remote: ObjectRemote, name: str, size: int) -> None:
-        self._remote = remote
-        self._name = name
-        self._size = size
-        self._start = 0
-        self._ahead = b""
-
-    def read(self, start: int, size: int) -> bytes:
-        if not self._start <= start < self._start + len(self._ahead):
-            wanted = min(max(size, _PART_BYTES), self._size - start)
-            if wanted <= 0:
-                return b""
-            self._ahead = self._remote._read(self._name, start, wanted)
-            self._start = start
-        at = start - self._start
-        return self._ahead[at : at + size]
-
-    def close(self) -> None:
-        self._ahead = b""
 
 
 def _import_uploads() -> type["Uploads"]:

@@ -10,13 +10,14 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from fusefs.errors import BadTransfer, NoSuchObject
 from fusefs.remotes.address import Address
 from fusefs.remotes.api import Buffer
-from fusefs.remotes.files import PROBE, FileCapabilities, Reader, Seen, Writer
+from fusefs.remotes.files import PROBE, FileCapabilities, ReadAhead, Reader, Seen, Writer
 from fusefs.remotes.secrets import Secrets
 from fusefs.remotes.sftp_pool import Pool
 from fusefs.remotes.sftp_session import Client
@@ -81,7 +82,7 @@ class SftpFiles:
     def reader(self, path: bytes) -> Reader:
         if self.look(path) is None:
             raise NoSuchObject(f"{self.place}: {_name(path)}: no such file")
-        return _Reader(self, path)
+        return ReadAhead(partial(self._read, path), _AHEAD_BYTES)
 
     def writer(self, path: bytes, start: int) -> Writer:
         full = self._path(path)
@@ -159,26 +160,6 @@ class SftpFiles:
             client.open(self._path(path), "r") as file,
         ):
             return client.read_at(file.handle, start, start + size)
-
-
-class _Reader:
-    """Reads ahead."""
-
-    def __init__(self, files: SftpFiles, path: bytes) -> None:
-        self._files = files
-        self._path = path
-        self._start = 0
-        self._ahead = b""
-
-    def read(self, start: int, size: int) -> bytes:
-        if not self._start <= start < self._start + len(self._ahead):
-            self._ahead = self._files._read(self._path, start, max(size, _AHEAD_BYTES))
-            self._start = start
-        at = start - self._start
-        return self._ahead[at : at + size]
-
-    def close(self) -> None:
-        self._ahead = b""
 
 
 class _Writer:

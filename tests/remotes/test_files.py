@@ -145,6 +145,14 @@ def test_a_rename_replaces_and_a_removal_removes(files: Files) -> None:
     files.remove_folder(b".partial")
 
 
+def test_behind_the_end_of_a_file_that_became_shorter_is_nothing(files: Files) -> None:
+    files.write_whole(b"f", [bytes(10 << 20)])
+    with closing(files.reader(b"f")) as reader:
+        files.write_whole(b"f", [b"short"])
+        assert reader.read(9 << 20, 1000) == b""
+        assert read_fully(reader, 0, 1000) == b"short"
+
+
 def test_a_version_changes_with_the_content(files: Files) -> None:
     files.write_whole(b"v", [b"1"])
     first = files.look(b"v")
