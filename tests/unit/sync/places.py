@@ -18,6 +18,7 @@ from fusefs.model.remote import Remote as Row
 from fusefs.remotes.api import Buffer, Found, Remote
 from fusefs.remotes.memory import MemoryRemote
 from fusefs.store import format
+from fusefs.store.cipher import Cipher
 from fusefs.store.store import Store
 from fusefs.sync import layout
 from fusefs.sync.layout import Checkpoint, Segment
@@ -124,7 +125,9 @@ def rows_of(store: Store) -> Rows:
     return {key: row for key, row in store.scan(b"") if key[:1] not in hidden}
 
 
-def restored(remote: Remote, sequence: int | None = None) -> tuple[Checkpoint, Rows]:
+def restored(
+    remote: Remote, sequence: int | None = None, cipher: Cipher | None = None
+) -> tuple[Checkpoint, Rows]:
     """The newest checkpoint and its rows, after proving that every block of them is there."""
     checkpoint = layout.read_checkpoint(remote, sequence or max(layout.sequences(remote)))
     rows: Rows = {}
@@ -145,7 +148,8 @@ def restored(remote: Remote, sequence: int | None = None) -> tuple[Checkpoint, R
     for key, row in rows.items():
         if key[:1] == keys.BLOCK and (block := Block.unpack(row)).refs:
             payload = contents[block.segment][block.offset : block.offset + block.stored]
-            assert format.decode(block.codec, payload, block.length, block.digest) is not None
+            found = format.decode(block.codec, payload, block.length, block.digest, cipher)
+            assert found is not None
     hidden = keys.REMOTE, keys.COPY
     return checkpoint, {key: row for key, row in rows.items() if key[:1] not in hidden}
 

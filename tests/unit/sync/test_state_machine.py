@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fusefs.config.options import MountOptions
 from fusefs.errors import NotEnoughCopies, NotLocal, RemoteUnreachable, StoreDamaged
+from fusefs.model.keyslot import Secret
 from fusefs.model.remote import Remote as Row
 from fusefs.remotes.memory import MemoryRemote
 from fusefs.store import format
@@ -58,6 +59,8 @@ class Down(MemoryRemote):
 
 
 class SyncMachine(RuleBasedStateMachine):
+    secret: Secret | None = None
+
     @initialize()
     def start(self) -> None:
         self.patch = pytest.MonkeyPatch()
@@ -65,7 +68,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.numbers = count(1)
         self.patch.setattr(reading, "Index", self.index_elsewhere)
         self.clock = ManualClock()
-        self.fs = InProcess(self.directory / "store", self.clock, MountOptions(trash=False))
+        self.fs = self.opened(self.directory / "store")
         self.remotes = {name: Down(f"memory:{self.directory}/{name}") for name in REMOTES}
         self.files: Files = {}
         self.is_rotten = False
@@ -75,6 +78,9 @@ class SyncMachine(RuleBasedStateMachine):
             row = Row(number=0, url=f"memory:{name}", writer=f"me in {name}")
             self.fs.filesystem.syncing.registry.add(name, row)
             self.clock.advance(1)
+
+    def opened(self, place: Path) -> InProcess:
+        return InProcess(place, self.clock, MountOptions(trash=False), secret=self.secret)
 
     def index_elsewhere(self, path: Path, *, read_only: bool) -> Index:
         """LMDB wants readers to be in another process, as the agent is; here they read a copy."""
@@ -237,7 +243,7 @@ class SyncMachine(RuleBasedStateMachine):
         place = self.directory / f"clone{next(self.numbers)}"
         row = Row(number=0, url=f"memory:{name}", writer="the clone")
         restore(self.remotes[name], row, place, now_ns=self.clock.time_ns(), sequence=sequence)
-        clone = InProcess(place, self.clock, MountOptions(trash=False))
+        clone = self.opened(place)
         try:
             agent = self.agent(clone)
             expected = self.pasts[name][sequence]
@@ -314,7 +320,7 @@ class SyncMachine(RuleBasedStateMachine):
             self.read(path, set())
         for name in REMOTES:
             for sequence in self.pasts[name]:
-                restored(self.remotes[name], sequence)
+                restored(self.remotes[name], sequence, self.fs.cipher)
             self.publish(name, NEVER, False)
             self.clone(name, True)
             number = self.fs.filesystem.syncing.registry.get(name).number
@@ -325,10 +331,16 @@ class SyncMachine(RuleBasedStateMachine):
         self.check()
 
 
+class EncryptedSyncMachine(SyncMachine):
+    secret = Secret("passphrase", b"open sesame")
+
+
 TestSync = SyncMachine.TestCase
+TestEncryptedSync = EncryptedSyncMachine.TestCase
 TestSync.settings = settings(
-    max_examples=30,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+TestEncryptedSync.settings = settings(TestSync.settings, max_examples=10)
