@@ -21,9 +21,10 @@ from fusefs.daemon.wire import describe_error
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchRemote
 from fusefs.model.remote import Remote as Row
 from fusefs.sync import expire
+from fusefs.sync.api import Cut, Elsewhere, Table, Wanted
 from fusefs.sync.lanes import POOL
 from fusefs.sync.layout import Checkpoint, Segment
-from fusefs.sync.publish import Cut, Elsewhere, Publisher, Table, Wanted
+from fusefs.sync.publish import Publisher
 
 #: Remotes that are sent to at one time: each takes some threads, and memory for two segments in
 #: each of its lanes.

@@ -8,6 +8,7 @@
     places       from a row to a remote that can be asked
     reading      rows and batches of a store that somebody writes to
     lanes        several objects on their way at one time
+    api          what that needs of who writes to the store
     publish      a cut of the log becomes a checkpoint, which others can restore
     intents      what is about to be put into a remote, written down before
     unpublished  whether anything was done since

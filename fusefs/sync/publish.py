@@ -24,7 +24,6 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -40,6 +39,7 @@ from fusefs.errors import (
 from fusefs.remotes.api import Remote
 from fusefs.store import identity
 from fusefs.sync import layout
+from fusefs.sync.api import Cut, Source, Wanted
 from fusefs.sync.intents import Intent, Intents
 from fusefs.sync.lanes import POOL, Job, Lanes
 from fusefs.sync.layout import Base, Checkpoint, Delta, Piece, Place, Segment
@@ -58,65 +58,6 @@ MIN_DELTAS_BYTES = 1 << 20
 CUTS = 5
 #: Pieces of a base that wait in memory for the question which of them are there, and their bytes.
 _ASKED_PIECES, _ASKED_BYTES = 32, 16 << 20
-
-
-class Elsewhere(NamedTuple):
-    """Another remote that has a segment, under `name`."""
-
-    remote: str
-    name: str
-    size: int
-    digest: bytes
-
-
-class Wanted(NamedTuple):
-    """A segment to be sent, and where it can be had."""
-
-    segment: int
-    is_here: bool
-    elsewhere: tuple[Elsewhere, ...] = ()
-
-
-class Cut(NamedTuple):
-    """See `daemon.syncing.Cut`; `tables`: the numbers with which they begin."""
-
-    number: int
-    end: Place
-    time_ns: int
-    counters: bytes
-    tables: Sequence[int]
-
-
-class Table(NamedTuple):
-    """Of the segments of one table of a cut: those that are in the remote, those that lack."""
-
-    segments: list[Segment]
-    lacking: list[Wanted]
-
-
-class Source(Protocol):
-    """The store's writer, as a remote is brought up to date. Each call may raise DaemonFailed."""
-
-    def cut(self) -> Cut:
-        """End the log durably."""
-
-    def table(self, cut: Cut, first: int) -> Table:
-        """What a cut needs of the segments from `first` on. Raises WrongState: it is an old cut."""
-
-    def stored(self, segments: list[Segment]) -> None:
-        """These are in the remote; remembered on return."""
-
-    def published(self, sequence: int, cut: Cut) -> None:
-        """The checkpoint of a cut is in the remote; remembered on return."""
-
-    def recovered(self, checkpoint: Checkpoint) -> None:
-        """So is one of which that was never said."""
-
-    def fetch(self, copy: Elsewhere) -> bytes:
-        """A segment out of another remote. Raises RemoteError."""
-
-    def tell(self, doing: str, sent_bytes: int = 0, sent_objects: int = 0) -> None:
-        """What is being done, and what went out since the last call."""
 
 
 @dataclass

@@ -21,8 +21,9 @@ from fusefs.store import format
 from fusefs.store.cipher import Cipher
 from fusefs.store.store import Store
 from fusefs.sync import layout
+from fusefs.sync.api import Cut, Elsewhere, Table, Wanted
 from fusefs.sync.layout import Checkpoint, Segment
-from fusefs.sync.publish import Cut, Elsewhere, Publisher, Table, Wanted
+from fusefs.sync.publish import Publisher
 
 Rows = dict[bytes, bytes]
 
