@@ -4,6 +4,8 @@ What a remote is and what is known to be in it is the store's to remember, and s
 every snapshot: a clone knows where its blocks are.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -46,6 +48,12 @@ class Copy(msgspec.Struct, array_like=True, frozen=True):
     size: int
     digest: bytes
     verified_ns: int
+
+
+def next_number(taken: Iterable[Remote], now_ns: int) -> int:
+    """A number that no remote of a store has or had, given those that there are: the time in ms,
+    as the highest number is forgotten with the remote that had it."""
+    return max(max((one.number for one in taken), default=0) + 1, now_ns // 10**6)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -12,7 +12,6 @@ from fusefs.model.remote import Remote
 from fusefs.store.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MILLISECOND_NS = 10**6
 #: Of these a change makes another connection necessary, or another order; the rest are books.
 _CHANGEABLE = frozenset({"url", "secrets", "cost", "limit", "is_paused"})
 
@@ -69,9 +68,7 @@ class Registry:
             )
         if name in self._rows:
             raise WrongState(f"there is a remote {name}: give another name, or remove that one")
-        highest = max((known.number for known in self._rows.values()), default=0)
-        # The time, as the highest number is forgotten with the remote that had it.
-        number = max(highest + 1, self._store.clock.time_ns() // _MILLISECOND_NS)
+        number = remote.next_number(self._rows.values(), self._store.clock.time_ns())
         row = msgspec.structs.replace(row, number=number)
         self._write(name, row)
         self.version += 1

@@ -318,8 +318,7 @@ def _note_remote(
         for one, it in remotes.items()
     }
     before = remotes.get(name)
-    highest = max((it.number for it in remotes.values()), default=0)
-    number = before.number if before else max(highest + 1, now_ns // 10**6)
+    number = before.number if before else rows_of_remotes.next_number(remotes.values(), now_ns)
     for key, _ in index.scan(keys.COPY):
         if keys.second(key) == number:
             changed[key] = None
