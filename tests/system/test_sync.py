@@ -186,6 +186,16 @@ def test_the_agent_ends_with_its_daemon(synced: Mounted) -> None:
     synced.mount()
 
 
+def test_the_agent_gives_way_to_all_others(synced: Mounted) -> None:
+    fusefs("sync", "now", synced.mnt)
+    pid = agent_of(synced)
+    nice = os.getpriority(os.PRIO_PROCESS, pid)
+    assert nice >= 10
+    assert os.getsid(pid) == pid
+    if (group := Path(f"/proc/{pid}/autogroup")).exists():
+        assert group.read_text().split()[-1] == str(nice)
+
+
 def test_unmounting_with_flush_brings_all_away_first(
     synced: Mounted, place: Path, remote: Remote
 ) -> None:
