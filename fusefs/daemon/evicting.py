@@ -45,7 +45,6 @@ _LOOK_EVERY_S = 5.0
 #: After an eviction that freed too little.
 _RETRY_S = 300.0
 
-_SETTINGS = keys.setting("copies")
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +85,7 @@ class Evicting:
 
     @property
     def settings(self) -> CopySettings:
-        row = self._store.get(_SETTINGS)
+        row = self._store.get(keys.COPIES_WANTED)
         try:
             return eviction.unpack(row) if row is not None else CopySettings()
         except msgspec.MsgspecError as error:
@@ -95,7 +94,7 @@ class Evicting:
     def set(self, settings: CopySettings) -> None:
         """Raises DiskFull, StoreError."""
         batch = self._store.batch()
-        batch.put(_SETTINGS, eviction.pack(settings))
+        batch.put(keys.COPIES_WANTED, eviction.pack(settings))
         self._store.commit(batch)
 
     # -- planning

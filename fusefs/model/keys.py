@@ -123,6 +123,10 @@ def setting(name: str) -> bytes:
     return SETTING + name.encode()
 
 
+#: The settings that users make; others are books of what the store does by itself.
+TRASH_POLICY, COPIES_WANTED = setting("policy"), setting("copies")
+
+
 def remote(name: str) -> bytes:
     return REMOTE + name.encode()
 

@@ -46,6 +46,8 @@ CHECKPOINT_BYTES = 256 << 20
 _OVERDUE = 4
 #: Tables of which a batch is no act: of what the store knows of itself, not of what users did.
 _OWN_BOOKS = frozenset({keys.SETTING, keys.CORRUPTION, keys.REMOTE, keys.COPY})
+#: But for these rows in them, which users made.
+_OF_USERS = frozenset({keys.TRASH_POLICY, keys.COPIES_WANTED})
 #: Resident bytes of mapped files, some 30 MiB of libraries among them, that are kept as they are.
 MAPPED_BYTES = 64 << 20
 #: Where a rebuild makes an index, and where it leaves the one that it has replaced.
@@ -55,7 +57,8 @@ _Book = TypeVar("_Book")
 
 def is_act(rows: Mapping[bytes, bytes | None]) -> bool:
     """Whether a batch is what users did, and not books of the store about itself."""
-    return next(iter(rows))[:1] not in _OWN_BOOKS
+    first = next(iter(rows))
+    return first[:1] not in _OWN_BOOKS or first in _OF_USERS
 
 
 @dataclass(frozen=True)

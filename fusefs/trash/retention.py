@@ -22,7 +22,6 @@ from fusefs.trash.steady import Steady
 from fusefs.tree.act import Act
 from fusefs.tree.tree import Tree
 
-_POLICY = keys.setting("policy")
 _REPLAN = keys.setting("replan")
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,7 @@ class Retention:
         self._use(self._read_policy())
 
     def _read_policy(self) -> Policy:
-        row = self._store.get(_POLICY)
+        row = self._store.get(keys.TRASH_POLICY)
         try:
             return msgspec.msgpack.decode(row, type=Policy) if row is not None else Policy()
         except msgspec.MsgspecError as error:
@@ -66,7 +65,7 @@ class Retention:
     def set_policy(self, policy: Policy) -> None:
         """From now on, and for what is in the trash. Raises DiskFull, StoreError."""
         with self._tree.act() as act:
-            act.put(_POLICY, msgspec.msgpack.encode(policy))
+            act.put(keys.TRASH_POLICY, msgspec.msgpack.encode(policy))
             if policy.keep_s != self.policy.keep_s:
                 self.call_for_replan(act)
         self._use(policy)

@@ -14,6 +14,7 @@ from fusefs.config.options import StoreOptions
 from fusefs.daemon import syncing
 from fusefs.daemon.syncing import Syncing
 from fusefs.errors import NoSuchRemote, WrongState
+from fusefs.model import keys
 from fusefs.model.remote import Copy, Remote
 from fusefs.store.store import Store
 from tests.unit.clocks import ManualClock
@@ -89,6 +90,32 @@ async def test_a_cut_is_made_at_the_latest_after_a_while(
         nursery.cancel_scope.cancel()
     assert found == {"do": "publish"}
     assert syncing.AT_LATEST_S <= after_s < syncing.AT_LATEST_S + 2
+
+
+@pytest.mark.parametrize(
+    ("key", "is_act"),
+    [(keys.TRASH_POLICY, True), (keys.COPIES_WANTED, True), (keys.setting("scrub"), False)],
+)
+async def test_what_users_set_is_an_act_and_books_are_none(
+    store: Store,
+    sync: Syncing,
+    clock: ManualClock,
+    autojump_clock: trio.testing.MockClock,
+    key: bytes,
+    is_act: bool,
+) -> None:
+    await publish(sync)
+    batch = store.batch()
+    batch.put(key, b"set")
+    store.commit(batch)
+    expected = {"do": "publish"} if is_act else None
+    assert (await order(sync))[0] == expected
+    store.close()
+    after = Store.open(store.path, clock=clock)
+    try:
+        assert (await order(Syncing(after, Events(clock), lambda: None)))[0] == expected
+    finally:
+        after.close()
 
 
 async def test_sealed_segments_go_ahead_of_the_cut(
