@@ -64,6 +64,7 @@ number is not used again. Errors become errnos in ``fusefs.fuse.operations`` and
 ``fusefs.cli.app``, nowhere else. A message names the thing and the way out, in one line.
 """
 
+from collections.abc import Iterator
 from errno import (
     EACCES,
     EAGAIN,
@@ -481,6 +482,18 @@ class Refused(FusefsError):
     def __init__(self, number: int, message: str = "") -> None:
         super().__init__(message)
         self.errno = number
+
+
+def named(name: object, message: str, otherwise: type[FusefsError] = FusefsError) -> FusefsError:
+    """The error of the class of this name; of one that there is not, `otherwise`."""
+    kind = next((kind for kind in _tree(FusefsError) if kind.__name__ == name), otherwise)
+    return kind.__new__(kind, message)
+
+
+def _tree(root: type[FusefsError]) -> Iterator[type[FusefsError]]:
+    yield root
+    for kind in root.__subclasses__():
+        yield from _tree(kind)
 
 
 def of_disk(error: OSError, what: object) -> StoreError:

@@ -229,8 +229,8 @@ class MoveDesk:
         if given is None:
             return
         if arguments.error is not None:
-            kind = getattr(errors, arguments.error.kind, TransferFailed)
-            given.error = kind(arguments.error.message)
+            told = arguments.error
+            given.error = errors.named(told.kind, told.message, TransferFailed)
         elif arguments.result is not None:
             given.result = arguments.result
         else:

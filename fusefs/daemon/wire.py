@@ -31,6 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fusefs import errors
 from fusefs.errors import FusefsError
 
 NAME = "control.sock"
@@ -76,16 +77,6 @@ def describe_error(error: FusefsError) -> dict[str, Any]:
 
 def decode_error(described: dict[str, Any]) -> FusefsError:
     """The error that a reply describes, as its own class; one that we do not know as the root's."""
-    name, message = described.get("class"), str(described.get("message"))
-    for kind in _tree(FusefsError):
-        if kind.__name__ == name:
-            error = kind.__new__(kind, message)
-            error.errno = described.get("errno", kind.errno)
-            return error
-    return FusefsError(message)
-
-
-def _tree(root: type[FusefsError]) -> Iterator[type[FusefsError]]:
-    yield root
-    for kind in root.__subclasses__():
-        yield from _tree(kind)
+    error = errors.named(described.get("class"), str(described.get("message")))
+    error.errno = described.get("errno", error.errno)
+    return error

@@ -259,9 +259,7 @@ class _Slot:
 
 
 def _error_of(file: File) -> FusefsError:
-    kind = getattr(errors, file.error_kind, TransferFailed)
-    error: FusefsError = kind(f"{_text(file.path)}: {file.error}")
-    return error
+    return errors.named(file.error_kind, f"{_text(file.path)}: {file.error}", TransferFailed)
 
 
 def _text(path: bytes) -> str:
