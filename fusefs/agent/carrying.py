@@ -89,8 +89,10 @@ class Carrying:
         self._send(seen, reader, digests, kept, tick)
         failpoints.hit("move.sent")
         for _ in range(_MENDINGS):
-            if found := self._verify(self._temporary, seen, digests, tick, reader):
+            found, bad = self._verify(self._temporary, seen, digests, tick)
+            if not bad:
                 break
+            self._mend(seen, reader, digests, bad)
         else:
             self._drop()
             raise ContentDiffers(
@@ -112,7 +114,8 @@ class Carrying:
         final = self._target.look(self._final)
         if final is None or final.size != seen.size:
             return None
-        return self._verify(self._final, seen, digests, tick)
+        found, bad = self._verify(self._final, seen, digests, tick)
+        return None if bad else found
 
     def _header(self, seen: Seen) -> bytes:
         """Of the notes; as long as a digest, so that they are a table of one column."""
@@ -174,17 +177,9 @@ class Carrying:
             yield notes
 
     def _verify(
-        self,
-        path: bytes,
-        seen: Seen,
-        digests: list[bytes],
-        tick: Tick,
-        source: Reader | None = None,
-    ) -> tuple[bytes, bytes] | None:
-        """BLAKE3 and SHA-256 of a file whose blocks are all right.
-
-        None if not all are: those are sent again from `source` then, to be verified once more.
-        """
+        self, path: bytes, seen: Seen, digests: list[bytes], tick: Tick
+    ) -> tuple[tuple[bytes, bytes], list[int]]:
+        """BLAKE3 and SHA-256 of a file, and where those of its blocks begin that are not right."""
         whole, other, bad = blake3(), sha256(), list[int]()
         with closing(self._target.reader(path)) as reader:
             for number, digest in enumerate(digests):
@@ -195,19 +190,19 @@ class Carrying:
                 whole.update(block)
                 other.update(block)
                 tick(seen.size, self._sent)
-        if not bad:
-            return whole.digest(), other.digest()
-        for start in bad if source else ():
-            assert source is not None
+        return (whole.digest(), other.digest()), bad
+
+    def _mend(self, seen: Seen, source: Reader, digests: list[bytes], bad: list[int]) -> None:
+        """Send bad blocks of the temporary again."""
+        for start in bad:
             block = self._read_block(source, start, seen.size)
             if blake3(block).digest() != digests[start // BLOCK]:
                 self._drop()  # the notes are of another source, or rotten
                 raise SourceChanged(
                     f"{self._source.place}: {_shown(self._path)} changed while it was moved"
                 )
-            self._target.patch(path, start, block)
+            self._target.patch(self._temporary, start, block)
             self._sent += len(block)
-        return None
 
     # -- where they come whole
 
