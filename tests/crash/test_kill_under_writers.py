@@ -36,6 +36,19 @@ NAMES = tuple("abcdef")
 Step = tuple[str, str, int]
 
 
+@pytest.fixture(params=["plain", "encrypted"])
+def store(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new, empty store of either kind; all that is run has its key."""
+    path, key = tmp_path / "store", tmp_path / "key"
+    options: list[str | Path] = []
+    if request.param == "encrypted":
+        key.write_bytes(os.urandom(32))
+        monkeypatch.setenv("FUSEFS_KEY_FILE", str(key))
+        options = ["--encrypt", "--key-file", key]
+    fusefs("init", *options, path)
+    return path
+
+
 def content(number: int) -> bytes:
     """Of a write: mostly a few KiB, sometimes over a block's end, sometimes next to nothing."""
     source = random.Random(number)

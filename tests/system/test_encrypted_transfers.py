@@ -12,6 +12,7 @@ import pytest
 from fusefs.errors import ObjectDamaged, WrongKey
 from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.system.away import sync
+from tests.system.trashcan import until
 
 pytestmark = pytest.mark.mount
 
@@ -90,6 +91,27 @@ def test_there_and_back(mounted: Mounted, place: Path, tmp_path: Path) -> None:
     everything = out_of(mounted, target, ".").stdout.strip()
     assert files_of(target / everything / id) == files_of(target / back / id)
     fusefs("sync", "verify", mounted.mnt, "far")  # what transfers put there is no damage
+
+
+def test_what_an_agent_has_left_half_done_is_done_by_the_next(
+    mounted: Mounted, place: Path, tmp_path: Path
+) -> None:
+    mounted.remount(FUSEFS_FAILPOINTS="move.block=3:kill")
+    mounted.expected = [r".*agent.*"]
+    id = fusefs(
+        "transfer", "create", "--from", mounted.mnt / "data", "--to", "far", NAME
+    ).strip()  # fmt: skip
+    until(lambda: "the agent has ended" in mounted.log)
+    mounted.kill()
+    assert [name for name, content in files_of(place).items() if PLAIN in content] == []
+    mounted.mount()
+    until(lambda: '"succeeded"' in fusefs("transfer", "show", "--json", id, mounted.mnt))
+    assert len(files_of(place / "files")) == len(CONTENTS)  # but for one, and a manifest
+    target = tmp_path / "target"
+    target.mkdir()
+    back = out_of(mounted, target, id).stdout.strip()
+    for name in list(CONTENTS)[1:]:
+        assert (target / back / id / name).read_bytes() == CONTENTS[name]
 
 
 def test_a_flipped_byte_is_noticed_and_nothing_else_is_lost(
