@@ -16,6 +16,7 @@ from fusefs.remotes.api import Remote
 from fusefs.sync import layout
 from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.system.synced import agent_of, assert_restorable, kill_agent, record
+from tests.system.trashcan import until
 
 pytestmark = pytest.mark.mount
 
@@ -163,8 +164,7 @@ def test_an_agent_that_dies_at_each_step_is_followed_by_another(
         filesystem.mount(FUSEFS_FAILPOINTS=f"{point}=1:kill")
         fusefs("remote", "add", mnt, "usb", f"file://{place}")
         (mnt / "a").write_bytes(os.urandom(MIB))
-        run_fusefs("sync", "wait", mnt, "--timeout", "4s")
-        assert "the agent has ended" in filesystem.log
+        until(lambda: "the agent has ended" in filesystem.log)
         filesystem.remount()
         (mnt / "b").write_bytes(b"more")
         wait(filesystem)
