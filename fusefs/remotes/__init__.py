@@ -16,7 +16,7 @@
                 object_files, sftp_files: what has it; file_places: from a place to it;
                 throttled_files: within its bandwidth
     multipart   what cut-off writers of large objects leave in an S3 bucket
-    around      a remote around a remote; so are:
+    around      a remote around a remote, files around files; so are:
     retry, throttle, room, verify, fault
                 wrappers that try again, limit bytes a second, leave some room, do not believe, fail
                 as planned

@@ -22,6 +22,7 @@ from fusefs.errors import NoSuchObject, ObjectDamaged
 from fusefs.model.keyslot import Random, subkey
 from fusefs.remotes import sealed
 from fusefs.remotes.api import Buffer
+from fusefs.remotes.around import AroundFiles
 from fusefs.remotes.files import FileCapabilities, Files, Reader, Seen, Writer, read_fully
 from fusefs.remotes.sealed import CHUNK_SIZE, FRAME_SIZE, SALT_SIZE
 from fusefs.remotes.veiled_paths import PathVeil
@@ -32,54 +33,52 @@ MAGIC = b"FUSEFSF\x01"
 _BOUND = b"file"
 
 
-class EncryptedFiles:
+class EncryptedFiles(AroundFiles):
     """Those below `base` of what `files`, a whole remote, holds under a data key."""
 
     def __init__(
         self, files: Files, data_key: bytes, base: bytes = b"", random: Random = os.urandom
     ) -> None:
-        self._files = files
+        super().__init__(files)
         self._key = subkey(data_key, "file content")
         self._veil = PathVeil.of(data_key)
         self._base = posixpath.normpath(b"/" + base).lstrip(b"/")
         self._random = random
-        self.place = "/".join(filter(None, (f"{files.place} (encrypted)", os.fsdecode(self._base))))
+
+    @property
+    def place(self) -> str:
+        whole = f"{self.files.place} (encrypted)"
+        return "/".join(filter(None, (whole, os.fsdecode(self._base))))
 
     @property
     def capabilities(self) -> FileCapabilities:
-        most = self._files.capabilities.whole_bytes
+        most = self.files.capabilities.whole_bytes
         return FileCapabilities(
             can_resume=False,
             whole_bytes=None if most is None else sealed.plain_size(most, len(MAGIC)),
         )
 
     def look(self, path: bytes) -> Seen | None:
-        seen = self._files.look(self._covered(path))
+        seen = self.files.look(self._covered(path))
         return None if seen is None else self._seen(path, seen)
 
     def walk(self, path: bytes) -> Iterator[Seen]:
         """As in the seam; what no holder of the key put there is not listed."""
         begin = self._base + b"/" if self._base else b""
-        for seen in self._files.walk(self._covered(path)):
+        for seen in self.files.walk(self._covered(path)):
             plain = self._veil.uncover(seen.path.removeprefix(FOLDER + b"/"))
             if plain is not None:
                 yield self._seen(plain.removeprefix(begin), seen)
 
     def has_folder(self, path: bytes) -> bool:
-        return self._files.has_folder(self._covered(path))
-
-    def check_readable(self) -> None:
-        self._files.check_readable()
-
-    def check_writable(self) -> None:
-        self._files.check_writable()
+        return self.files.has_folder(self._covered(path))
 
     def reader(self, path: bytes) -> Reader:
         """As in the seam; it raises ObjectDamaged too."""
         where = f"{path.decode(errors='backslashreplace')} in {self.place}"
         if (seen := self.look(path)) is None:
             raise NoSuchObject(f"{where} does not exist")
-        reader = self._files.reader(self._covered(path))
+        reader = self.files.reader(self._covered(path))
         try:
             return EncryptedReader(reader, self._key, seen.size, where)
         except BaseException:
@@ -93,25 +92,16 @@ class EncryptedFiles:
         raise NotImplementedError(f"{self.place} takes whole files only")
 
     def write_whole(self, path: bytes, parts: Iterable[bytes]) -> None:
-        self._files.write_whole(self._covered(path), self._sealed(parts))
+        self.files.write_whole(self._covered(path), self._sealed(parts))
 
     def rename(self, path: bytes, new: bytes) -> None:
-        self._files.rename(self._covered(path), self._covered(new))
+        self.files.rename(self._covered(path), self._covered(new))
 
     def remove(self, path: bytes) -> bool:
-        return self._files.remove(self._covered(path))
+        return self.files.remove(self._covered(path))
 
     def remove_folder(self, path: bytes) -> None:
-        self._files.remove_folder(self._covered(path))
-
-    def free_bytes(self) -> int | None:
-        return self._files.free_bytes()
-
-    def room(self) -> str:
-        return self._files.room()
-
-    def close(self) -> None:
-        self._files.close()
+        self.files.remove_folder(self._covered(path))
 
     def _covered(self, path: bytes) -> bytes:
         """Where the file or folder `path` lies; the empty one is the place itself."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fusefs.errors import RemoteUnreachable
 from fusefs.remotes.api import Buffer
-from fusefs.remotes.files import FileCapabilities, Files, Reader, Seen, Writer
+from fusefs.remotes.around import AroundFiles
+from fusefs.remotes.files import Files, Reader, Writer
 from fusefs.remotes.throttle import Bucket
 
 
-class ThrottledFiles:
+class ThrottledFiles(AroundFiles):
     """Those of `files`, paid for from two buckets, which others may share.
 
     `waiting`: called again and again while one is empty, in the thread that waits; may raise to end
@@ -20,42 +21,19 @@ class ThrottledFiles:
     """
 
     def __init__(self, files: Files, up: Bucket, down: Bucket, waiting: Callable[[], None]) -> None:
-        self._files = files
+        super().__init__(files)
         self._up, self._down = up, down
         self._waiting = waiting
 
-    @property
-    def capabilities(self) -> FileCapabilities:
-        return self._files.capabilities
-
-    @property
-    def place(self) -> str:
-        return self._files.place
-
-    def look(self, path: bytes) -> Seen | None:
-        return self._files.look(path)
-
-    def walk(self, path: bytes) -> Iterator[Seen]:
-        return self._files.walk(path)
-
-    def has_folder(self, path: bytes) -> bool:
-        return self._files.has_folder(path)
-
-    def check_readable(self) -> None:
-        self._files.check_readable()
-
-    def check_writable(self) -> None:
-        self._files.check_writable()
-
     def reader(self, path: bytes) -> Reader:
-        return _Reader(self._files.reader(path), self.pay_down)
+        return _Reader(self.files.reader(path), self.pay_down)
 
     def writer(self, path: bytes, start: int) -> Writer:
-        return _Writer(self._files.writer(path, start), self.pay_up)
+        return _Writer(self.files.writer(path, start), self.pay_up)
 
     def patch(self, path: bytes, start: int, content: Buffer) -> None:
         self.pay_up(memoryview(content).nbytes)
-        self._files.patch(path, start, content)
+        self.files.patch(path, start, content)
 
     def write_whole(self, path: bytes, parts: Iterable[bytes]) -> None:
         def paid() -> Iterator[bytes]:
@@ -63,25 +41,7 @@ class ThrottledFiles:
                 self.pay_up(len(part))
                 yield part
 
-        self._files.write_whole(path, paid())
-
-    def rename(self, path: bytes, new: bytes) -> None:
-        self._files.rename(path, new)
-
-    def remove(self, path: bytes) -> bool:
-        return self._files.remove(path)
-
-    def remove_folder(self, path: bytes) -> None:
-        self._files.remove_folder(path)
-
-    def free_bytes(self) -> int | None:
-        return self._files.free_bytes()
-
-    def room(self) -> str:
-        return self._files.room()
-
-    def close(self) -> None:
-        self._files.close()
+        self.files.write_whole(path, paid())
 
     def pay_up(self, size: int) -> None:
         self._pay(self._up, size)
