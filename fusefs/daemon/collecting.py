@@ -62,6 +62,8 @@ class Collecting:
         self.progress: tuple[int, int] | None = None
         #: Whether space is needed so much that no quiet is waited for.
         self.is_urgent: Callable[[], bool] = lambda: False
+        #: The last segment that may be merged with others: remotes want no batches before it.
+        self.merges_up_to: Callable[[], int] = lambda: store.newest_segment
         #: Hears of each collection that came to its end.
         self.tell: Callable[[Collected], None] = lambda done: None
 
@@ -88,13 +90,25 @@ class Collecting:
                 seen, quiet_since = self._collector.activity, now
             if self._collector.failed and now >= self._retry_at:
                 self._collector.failed.clear()
-            if self.lock.locked() or not self._is_worth_a_look:
+            if self.lock.locked():
                 continue
             is_urgent = self.is_urgent()
             is_quiet = is_urgent or now - quiet_since >= self._margins.quiet_s
-            plan = self._collector.plan(only_mostly_dead=not is_quiet)
-            if self._is_worth(plan) and self._collector.may_delete():
+            if plan := self._plan_what_is_worth_it(is_quiet):
                 await self._collect_slowly(plan, while_quiet=is_quiet and not is_urgent)
+            elif not is_urgent and (plan := self._plan_merge()):
+                await self._collect_slowly(plan, while_quiet=False)
+
+    def _plan_what_is_worth_it(self, is_quiet: bool) -> Plan | None:
+        if not self._is_worth_a_look:
+            return None
+        plan = self._collector.plan(only_mostly_dead=not is_quiet)
+        return plan if self._is_worth(plan) and self._collector.may_delete() else None
+
+    def _plan_merge(self) -> Plan | None:
+        """At any time: a store with many small segments is one that is changed all day."""
+        plan = self._collector.plan_merge(self.merges_up_to())
+        return plan if plan.segments and self._collector.may_delete() else None
 
     @property
     def _is_worth_a_look(self) -> bool:

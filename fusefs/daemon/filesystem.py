@@ -132,6 +132,7 @@ class Filesystem:
         self.fetching.tell_failed = self._tell_not_fetched
         self.fetching.tell_healed = self._tell_healed
         self.collecting.is_urgent = lambda: self.expiry.missing_bytes() > 0
+        self.collecting.merges_up_to = self.syncing.published_segment
         #: Whether the face still knows an inode, and how it learns that a name came or went; set
         #: by it.
         self.is_referenced: Callable[[int], bool] = lambda ino: False

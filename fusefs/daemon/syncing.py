@@ -149,6 +149,11 @@ class Syncing:
             raise NoSuchRemote(f"the remote {name} is another one by now")
         return row
 
+    def published_segment(self) -> int:
+        """The last segment whose batches every remote has that is sent to."""
+        rows = (row for _, row in self.registry.synced() if not row.is_paused)
+        return min((row.published_segment for row in rows), default=self._store.newest_segment)
+
     # -- orders
 
     async def order(self, name: str, number: int, wait_s: float, rest_s: float) -> Record | None:

@@ -30,7 +30,7 @@ from fusefs.model import keys
 from fusefs.model.block import Block
 from fusefs.store import format
 from fusefs.store.margins import DEFAULT, Margins
-from fusefs.store.plan import Plan, allowed_dead_bytes, choose
+from fusefs.store.plan import Plan, allowed_dead_bytes, choose, merge
 from fusefs.store.reading import NOT_ITS_HASH
 from fusefs.store.usage import needed_bytes
 
@@ -95,6 +95,20 @@ class Collector:
             store.newest_segment,
             only_mostly_dead=only_mostly_dead,
         )
+
+    def plan_merge(self, last: int) -> Plan:
+        """What small segments to make fewer of, none behind `last`; nothing is touched."""
+        store, live = self._store, self._store.usage.live_bytes
+        last = min(last, store.newest_segment - 1)
+        found = (
+            (number, size, live(number))
+            for number, size in store.segments.items()
+            if size < self._margins.small_bytes
+            and number <= last
+            and number not in self.damaged
+            and number not in self.failed
+        )
+        return merge(found, store.usage.local_bytes, store.index_bytes, self._margins)
 
     def prepare(self, plan: Plan) -> None:
         """End the newest segment if it is to be collected. Raises DiskFull or StoreError."""

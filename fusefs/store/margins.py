@@ -33,6 +33,17 @@ class Margins:
     #: a person to help it, and every try costs a copy of the index.
     retry_s: float = 3600.0
 
+    #: Segments are ended early, for remotes or by an idle log. Below this they are small ...
+    small_bytes: int = 1 << 20
+    #: ... and so many of them are merged: each costs a file here and an object in each remote ...
+    merge_least: int = 64
+    #: ... or one for so much of the index, of which a merge makes a copy as well ...
+    merge_index_bytes: int = 64 << 10
+    #: ... but so many are always enough.
+    merge_enough: int = 2048
+    #: Of one merge: what is moved is sent to the remotes again.
+    merge_bytes: int = 64 << 20
+
     #: Segments are deleted together, after one checkpoint and one copy of the index, when they
     #: free this much, and more than the index is long ...
     delete_bytes: int = 64 << 20

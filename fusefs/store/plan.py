@@ -1,7 +1,8 @@
 """Which segments a collection empties, decided before anything is touched.
 
 The emptiest first, because they cost least, and no more of them than it takes until what is of no
-use in the others is within the margin.
+use in the others is within the margin. Small ones are a plan of their own: to merge them gains no
+bytes, but files.
 """
 
 from collections.abc import Iterable
@@ -95,3 +96,21 @@ def choose(
     if rest + sum(one.dead for one in chosen if one.number >= newest) <= allowed:
         chosen = [one for one in chosen if one.number < newest]
     return Plan(tuple(chosen), live_bytes, dead_bytes)
+
+
+def merge(
+    found: Iterable[tuple[int, int, int]], live_bytes: int, index_bytes: int, margins: Margins
+) -> Plan:
+    """The plan to make few segments of many small ones, `found` as for `choose`; the oldest first,
+    up to `merge_bytes`. Nothing, unless there are enough of them to be worth a copy of the index.
+    """
+    small = sorted(one for one in found if one[1] < margins.small_bytes)
+    wanted = min(index_bytes // margins.merge_index_bytes, margins.merge_enough)
+    chosen: list[Candidate] = []
+    moved = 0
+    for number, size, live in small if len(small) >= max(wanted, margins.merge_least) else ():
+        moved += live
+        if moved > margins.merge_bytes:
+            break
+        chosen.append(Candidate(number, size, live))
+    return Plan(tuple(chosen), live_bytes, sum(one.dead for one in chosen))

@@ -283,3 +283,63 @@ def test_a_segment_that_the_disk_keeps_is_named_once_and_tried_again(
     assert [line["event"] for line in lines].count("a segment is left, the others go on") == 1
     assert excess(fs) <= 0.05
     check(fs)
+
+
+def make_small(fs: InProcess, count: int) -> dict[bytes, bytes]:
+    """Small segments, as cuts for remotes end them; returns the files in them."""
+    files = {}
+    for number in range(count):
+        name, content = b"small%d" % number, Random(number).randbytes(5000)
+        fs.write(name, content)
+        fs.store.seal()
+        files[name] = content
+    return files
+
+
+def small(fs: InProcess) -> list[int]:
+    return [n for n, size in fs.store.segments.items() if size < MARGINS.small_bytes]
+
+
+def test_many_small_segments_become_few_also_in_a_store_in_use(fs: InProcess) -> None:
+    files = make_small(fs, 70)
+    assert len(small(fs)) > MARGINS.merge_least
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Collecting(fs.store, MARGINS).run)
+            for number in range(20):
+                fs.write(b"busy", b"%d" % number)
+                await trio.sleep(10)
+            nursery.cancel_scope.cancel()
+
+    before = sum(fs.store.segments.values())
+    run(use)
+    assert len(small(fs)) <= 3
+    assert sum(fs.store.segments.values()) <= before + MIB
+    for name, content in files.items():
+        assert fs.read(name) == content
+    check(fs)
+
+
+def test_some_small_segments_are_left_alone(fs: InProcess) -> None:
+    make_small(fs, MARGINS.merge_least - 10)
+    before = segments(fs)
+    run_for(fs, QUIET_S, replace(MARGINS, worth_bytes=1 << 40))
+    assert segments(fs) == before
+    check(fs)
+
+
+def test_what_a_remote_still_lacks_is_not_merged(fs: InProcess) -> None:
+    make_small(fs, 140)
+    ordered = small(fs)
+    published = ordered[69]
+
+    async def main() -> None:
+        collecting = Collecting(fs.store, replace(MARGINS, worth_bytes=1 << 40))
+        collecting.merges_up_to = lambda: published
+        with trio.move_on_after(QUIET_S):
+            await collecting.run()
+
+    run(main)
+    assert small(fs)[: len(ordered) - 70] == ordered[70:]
+    check(fs)

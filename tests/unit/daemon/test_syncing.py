@@ -118,6 +118,21 @@ async def test_what_users_set_is_an_act_and_books_are_none(
         after.close()
 
 
+async def test_the_last_segment_that_every_remote_has_is_known(
+    store: Store, sync: Syncing, autojump_clock: trio.testing.MockClock
+) -> None:
+    acts.put(store, row=b"x")
+    assert sync.published_segment() == 0
+    await publish(sync)
+    assert sync.published_segment() == row(sync).published_segment > 0
+    sync.registry.add("slow", Remote(number=0, url="file:///y", writer="me"))
+    assert sync.published_segment() == 0
+    sync.registry.change("slow", is_paused=True)
+    assert sync.published_segment() == row(sync).published_segment
+    sync.registry.change("usb", is_paused=True)
+    assert sync.published_segment() == store.newest_segment
+
+
 async def test_sealed_segments_go_ahead_of_the_cut(
     store: Store, sync: Syncing, autojump_clock: trio.testing.MockClock
 ) -> None:

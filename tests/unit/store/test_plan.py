@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fusefs.store.margins import DEFAULT
-from fusefs.store.plan import Candidate, choose
+from fusefs.store.plan import Candidate, choose, merge
 
 MIB = 1 << 20
 NEWEST = 100
@@ -75,3 +75,18 @@ def test_a_plan_tells_what_it_costs_and_frees() -> None:
         "live_bytes": 20 * MIB,
         "dead_bytes": 28 * MIB,
     }
+
+
+def test_small_segments_are_merged_where_there_are_enough_of_them() -> None:
+    margins = replace(DEFAULT, merge_least=4, merge_bytes=1000, merge_enough=8)
+    few = [(number, 300, 200) for number in range(3)]
+    large = [(number, 16 * MIB, 200) for number in range(10, 20)]
+    assert merge([*few, *large], 10**9, 0, margins).segments == ()
+    many = [(number, 300, 200) for number in range(9, 0, -1)]
+    plan = merge([*many, *large], 10**9, 0, margins)
+    assert [one.number for one in plan.segments] == [1, 2, 3, 4, 5]  # the oldest, and 1000 bytes
+    assert (plan.move_bytes, plan.reclaimable_bytes) == (1000, 500)
+    index = 6 * margins.merge_index_bytes
+    assert merge(many[:5], 10**9, index, margins).segments == ()
+    assert merge(many, 10**9, index, margins).segments
+    assert merge(many, 10**9, 10**12, margins).segments

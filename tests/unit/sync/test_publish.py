@@ -17,6 +17,8 @@ from fusefs.errors import (
 from fusefs.model import keys
 from fusefs.remotes.memory import MemoryRemote
 from fusefs.store import format
+from fusefs.store.collector import Collector
+from fusefs.store.margins import DEFAULT
 from fusefs.store.store import Store
 from fusefs.sync import layout, publish, reading
 from tests.unit.clocks import ManualClock
@@ -263,8 +265,6 @@ def test_a_remote_that_was_emptied_is_not_taken_for_a_new_one(
 
 def collect(store: Store, number: int) -> None:
     """Empty a sealed segment and delete it, as the collector does."""
-    from fusefs.store.collector import Collector
-
     collector = Collector(store)
     held = collector.read(number)
     collector.move(number, held)
@@ -293,6 +293,29 @@ def test_segments_that_are_collected_before_they_are_sent(
     assert len(turns) == 2
     assert desk.cuts >= 2
     assert restored(remote)[1] == rows_of(store)
+
+
+def test_small_segments_that_are_merged_cost_no_base(store: Store, remote: MemoryRemote) -> None:
+    desk = Desk(store)
+    publisher = desk.publisher(remote)
+    for _ in range(DEFAULT.merge_least + 1):
+        acts.add(store, os.urandom(2000))
+        publisher.publish()
+    base = restored(remote)[0].base
+    collector = Collector(store)
+    emptied = {}
+    for one in collector.plan_merge(desk.syncing.published_segment()).segments:
+        held = collector.read(one.number)
+        collector.move(one.number, held)
+        emptied[one.number] = [block.number for block in held]
+    store.checkpoint()
+    store.write_snapshot()
+    assert len(list(collector.delete(emptied))) >= DEFAULT.merge_least
+    before = names(remote)
+    publisher.publish()
+    checkpoint, rows = restored(remote)
+    assert (rows, checkpoint.base) == (rows_of(store), base)
+    assert len([name for name in names(remote) - before if layout.SEGMENTS in name]) == 1
 
 
 def test_a_collection_without_end_is_given_up_for_now(store: Store, remote: MemoryRemote) -> None:
