@@ -6,7 +6,7 @@ import typer
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json, Target
-from fusefs.cli.remote.key import MAX_LABEL, Label, now
+from fusefs.cli.remote.key import MAX_LABEL, Label, now, show_slots
 from fusefs.cli.remote.unlocking import NewKeyFile, NewPassphraseFile
 from fusefs.cli.unlocking import KeyFile, PassphraseFile
 
@@ -29,21 +29,7 @@ def list_slots(target: Target = ".", as_json: Json = False) -> None:
     from fusefs.daemon.target import resolve
     from fusefs.store import keyring
 
-    slots = keyring.slots(resolve(target).store)
-    if as_json:
-        output.as_json(
-            [
-                {"slot": number, "kind": slot.kind, "label": slot.label, "created": slot.created}
-                for number, slot in slots.items()
-            ]
-        )
-        return
-    columns = [output.Column(title) for title in ("slot", "kind", "created", "label")]
-    rows = (
-        [str(number), slot.kind, *map(output.printable, (output.moment(slot.created), slot.label))]
-        for number, slot in slots.items()
-    )
-    output.table(columns, rows)
+    show_slots(keyring.slots(resolve(target).store), as_json=as_json)
 
 
 @app.command("add")

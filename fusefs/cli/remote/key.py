@@ -1,6 +1,7 @@
 """fusefs remote key: which passphrases and key files open an encrypted remote."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +9,9 @@ from fusefs.cli import output
 from fusefs.cli.arguments import Json
 from fusefs.cli.remote.unlocking import NewKeyFile, NewPassphraseFile
 from fusefs.cli.remote.where import Secrets, Where, reached
+
+if TYPE_CHECKING:
+    from fusefs.model.keyslot import Slot
 
 app = typer.Typer(
     name="key",
@@ -36,21 +40,7 @@ def list_slots(where: Where, secrets: Secrets = "", as_json: Json = False) -> No
         place = remote.place
     if not slots:
         raise BadRemote(f"{place} is not encrypted: it holds no key slot that can be read")
-    if as_json:
-        output.as_json(
-            [
-                {"slot": number, "kind": slot.kind, "label": slot.label, "created": slot.created}
-                for number, slot in slots.items()
-            ]
-        )
-        return
-    columns = [output.Column(title) for title in ("slot", "kind", "created", "label")]
-    rows = (
-        # Whoever can write to the remote can write anything here.
-        [str(number), slot.kind, *map(output.printable, (output.moment(slot.created), slot.label))]
-        for number, slot in slots.items()
-    )
-    output.table(columns, rows)
+    show_slots(slots, as_json=as_json)
 
 
 @app.command("add")
@@ -135,6 +125,25 @@ def remove(
         data_key = keyring.unlock(remote, unlocking.present(remote.place, known))
         keyring.remove(remote, int(slot), data_key)
     output.line(f"key slot {slot} no longer opens {remote.place}")
+
+
+def show_slots(slots: "Mapping[int, Slot]", *, as_json: bool) -> None:
+    """Key slots by their numbers, of a remote or of a store."""
+    if as_json:
+        output.as_json(
+            [
+                {"slot": number, "kind": slot.kind, "label": slot.label, "created": slot.created}
+                for number, slot in slots.items()
+            ]
+        )
+        return
+    columns = [output.Column(title) for title in ("slot", "kind", "created", "label")]
+    rows = (
+        # Whoever can write where they are can write anything here.
+        [str(number), slot.kind, *map(output.printable, (output.moment(slot.created), slot.label))]
+        for number, slot in slots.items()
+    )
+    output.table(columns, rows)
 
 
 def now() -> str:
