@@ -41,6 +41,11 @@ needs_mount_namespace = pytest.mark.skipif(
 )
 
 
+def pytest_configure() -> None:
+    """Programs that a test interrupts heed it, even if a shell runs this in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones come first: none of them is the last, with nothing else left to do."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -18,18 +18,21 @@ from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
 pytestmark = pytest.mark.mount
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each program here starts as at a user's: with an interpreter, and nothing loaded."""
+    """From here on each program starts as at a user's: with an interpreter, and nothing loaded.
+
+    What a test has of fixtures before this one does not.
+    """
     monkeypatch.setenv("FUSEFS_FORKS", "0")
 
 
-def test_mount_returns_when_the_mount_answers(mounted: Mounted) -> None:
+def test_mount_returns_when_the_mount_answers(fresh: None, mounted: Mounted) -> None:
     (mounted.mnt / "file").write_bytes(b"x" * 3_000_000)
     assert (mounted.mnt / "file").stat().st_size == 3_000_000
 
 
-def test_umount_keeps_everything(mounted: Mounted) -> None:
+def test_umount_keeps_everything(fresh: None, mounted: Mounted) -> None:
     (mounted.mnt / "file").write_text("kept")
     mounted.umount()
     assert list(mounted.mnt.iterdir()) == []
@@ -53,7 +56,7 @@ def test_plain_umount_by_root_ends_the_daemon(mounted: Mounted) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_unmounts_and_keeps_everything(mounted: Mounted, number: int) -> None:
+def test_a_signal_unmounts_and_keeps_everything(fresh: None, mounted: Mounted, number: int) -> None:
     (mounted.mnt / "file").write_text("kept")
     mounted.kill(number)
     assert not mounted.is_mounted
@@ -83,7 +86,9 @@ def test_umount_by_force_does_not_wait_for_users(mounted: Mounted) -> None:
     assert (mounted.mnt / "file").read_text() == "kept"
 
 
-def test_a_dead_daemon_is_no_empty_directory_and_mount_clears_it(mounted: Mounted) -> None:
+def test_a_dead_daemon_is_no_empty_directory_and_mount_clears_it(
+    fresh: None, mounted: Mounted
+) -> None:
     (mounted.mnt / "file").write_text("kept")
     mounted.kill()
     with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
@@ -125,7 +130,7 @@ def test_stores_and_mountpoints_may_have_any_name(tmp_path: Path) -> None:
     assert mounted.unexpected() == []
 
 
-def test_verbs_work_while_the_daemon_is_dead(mounted: Mounted) -> None:
+def test_verbs_work_while_the_daemon_is_dead(mounted: Mounted, fresh: None) -> None:
     (mounted.mnt / "file").write_text("kept")
     mounted.kill()
     status = json.loads(fusefs("status", "--json", mounted.mnt / "deep" / "path"))
@@ -146,7 +151,7 @@ def test_status_knows_mounted_and_not_mounted(mounted: Mounted) -> None:
 @pytest.mark.parametrize("verb", ["status", "df", "trash list", "fsck", "info"])
 @pytest.mark.parametrize("is_mounted", [True, False], ids=["mounted", "unmounted"])
 def test_every_verb_speaks_to_people_and_programs(
-    mounted: Mounted, verb: str, is_mounted: bool
+    mounted: Mounted, fresh: None, verb: str, is_mounted: bool
 ) -> None:
     odd = os.fsencode(mounted.mnt) + b"/odd\xff\n"
     Path(os.fsdecode(odd)).write_text("x")
@@ -165,7 +170,7 @@ def test_every_verb_speaks_to_people_and_programs(
 
 
 @pytest.mark.parametrize("is_mounted", [True, False], ids=["mounted", "unmounted"])
-def test_restore(mounted: Mounted, is_mounted: bool) -> None:
+def test_restore(mounted: Mounted, fresh: None, is_mounted: bool) -> None:
     (mounted.mnt / "docs").mkdir()
     (mounted.mnt / "docs" / "a.txt").write_text("kept")
     (mounted.mnt / "docs" / "a.txt").unlink()
