@@ -24,12 +24,17 @@ def pin(
     Example:
       fusefs pin ~/mnt/photos
     """
-    _set(path, is_pinned=True)
-    if fetch:
-        from fusefs.cli.fetch import fetch_below
-        from fusefs.daemon.target import resolve
+    from fusefs.cli.fetch import fetch_below
+    from fusefs.cli.places import Places
+    from fusefs.daemon.target import resolve
 
-        place = resolve(path)
+    if not fetch:
+        _set(path, is_pinned=True)
+        return
+    place = resolve(path)
+    with Places() as places:
+        places.served(place.store)  # no daemon can be forked from who has opened the store
+        _set(path, is_pinned=True)
         record = fetch_below(place.store, place.inner or b"")
         if record["segments"]:
             segments = output.counted(record["segments"], "segment", "segments")

@@ -135,6 +135,19 @@ def test_what_is_fetched_or_pinned_is_here(mounted: Mounted, place: Path) -> Non
     fusefs("unpin", mounted.mnt / "d")
 
 
+def test_a_store_that_is_not_mounted_is_pinned_and_what_is_away_comes_back(
+    mounted: Mounted, place: Path
+) -> None:
+    evict(mounted)
+    mounted.umount()
+    assert "came back" in fusefs("pin", mounted.store)
+    fusefs("pin", mounted.store)
+    mounted.mount()
+    assert (mounted.mnt / "a").read_bytes() == A
+    assert evict(mounted)["freed_bytes"] == 0
+    assert os.getxattr(mounted.mnt, "user.fusefs.pin") == b"1"
+
+
 def test_a_flipped_byte_is_healed_and_reported(mounted: Mounted, place: Path) -> None:
     info = json.loads(fusefs("info", "--json", mounted.mnt / "a"))
     mounted.umount()
