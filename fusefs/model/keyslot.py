@@ -28,7 +28,7 @@ and most stores have none.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,6 +36,8 @@ import msgspec
 from blake3 import blake3
 
 KEY_SIZE = 32
+#: Of one store or remote, numbered from 1; each one tried with a passphrase costs its time.
+MAX_SLOTS = 16
 #: More is no slot.
 MAX_SLOT_BYTES = 4096
 #: A key file: at least what cannot be guessed, at most what is surely not another file by mistake.
@@ -164,6 +166,14 @@ def unwrap(slot: Slot, secret: Secret) -> bytes | None:
         )
     except (CryptoError, ValueError, HashingError):
         return None
+
+
+def search(slots: Mapping[int, Slot], secret: Secret) -> tuple[int, bytes] | None:
+    """(number of the slot that `secret` opens, data key), or None where it opens none."""
+    for number, slot in slots.items():
+        if (data_key := unwrap(slot, secret)) is not None:
+            return number, data_key
+    return None
 
 
 def pack(slot: Slot) -> bytes:

@@ -8,7 +8,8 @@ Slots are never overwritten: a secret is changed by adding the new slot before t
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,6 @@ from fusefs.model.keyslot import Random, Secret, Slot, Strength
 from fusefs.remotes.api import Remote
 
 FOLDER = "keys/"
-#: They are numbered from 1; each one tried with a passphrase costs its time.
-MAX_SLOTS = 16
 
 
 def secret(secrets: Mapping[str, str]) -> Secret | None:
@@ -56,16 +55,12 @@ def is_encrypted(remote: Remote) -> bool:
 
 def slots(remote: Remote) -> dict[int, Slot]:
     """The slots by their numbers, in order; what is none, or of a later fusefs, is left out."""
-    return dict(_slots(remote))
-
-
-def _slots(remote: Remote) -> Iterator[tuple[int, Slot]]:
+    found: dict[int, Slot] = {}
     for number in sorted(_numbers(remote)):
-        try:
+        with suppress(NoSuchObject, msgspec.MsgspecError):
             text = remote.get(f"{FOLDER}{number}", 0, keyslot.MAX_SLOT_BYTES)
-            yield number, keyslot.unpack(text)
-        except (NoSuchObject, msgspec.MsgspecError):
-            continue
+            found[number] = keyslot.unpack(text)
+    return found
 
 
 def create(
@@ -105,10 +100,8 @@ def opened(remote: Remote, secret: Secret) -> tuple[int, bytes]:
     found = slots(remote)
     if not found:
         raise BadRemote(f"{remote.place} is not encrypted: it holds no key slot that can be read")
-    for number, slot in found.items():
-        data_key = keyslot.unwrap(slot, secret)
-        if data_key is not None:
-            return number, data_key
+    if (one := keyslot.search(found, secret)) is not None:
+        return one
     kinds = " or ".join(sorted({slot.kind for slot in found.values()}))
     raise WrongKey(
         f"{remote.place} is not opened by this {secret.kind}: give a {kinds} of one of its"
@@ -135,13 +128,15 @@ def add(
     )
     packed = keyslot.pack(slot)
     taken = _numbers(remote)
-    for number in (n for n in range(1, MAX_SLOTS + 1) if n not in taken):
+    for number in (n for n in range(1, keyslot.MAX_SLOTS + 1) if n not in taken):
         # Another may take the number at this moment; a put that was repeated says that somebody
         # had it. What is there afterwards tells whose it is.
         remote.put(f"{FOLDER}{number}", packed)
         if remote.get(f"{FOLDER}{number}") == packed:
             return number
-    raise WrongState(f"{remote.place} has {MAX_SLOTS} key slots, the most possible: remove one")
+    raise WrongState(
+        f"{remote.place} has {keyslot.MAX_SLOTS} key slots, the most possible: remove one"
+    )
 
 
 def remove(remote: Remote, number: int, data_key: bytes) -> None:
@@ -165,5 +160,5 @@ def remove(remote: Remote, number: int, data_key: bytes) -> None:
 
 def _numbers(remote: Remote) -> set[int]:
     """The slots that there are, readable or not."""
-    possible = {f"{FOLDER}{number}": number for number in range(1, MAX_SLOTS + 1)}
+    possible = {f"{FOLDER}{number}": number for number in range(1, keyslot.MAX_SLOTS + 1)}
     return {possible[found.name] for found in remote.list(FOLDER) if found.name in possible}

@@ -21,9 +21,6 @@ from fusefs.store import identity
 from fusefs.store.cipher import Cipher
 from fusefs.store.identity import StoreIdentity
 
-#: They are numbered from 1; each one tried with a passphrase costs its time.
-MAX_SLOTS = 16
-
 
 def first(
     secret: Secret,
@@ -76,10 +73,12 @@ def add(
         old, data_key = _opened(path, found, present)
         if replacing:
             del found[old]
-        free = [n for n in range(1, MAX_SLOTS + 1) if n not in known.keys]
+        free = [n for n in range(1, keyslot.MAX_SLOTS + 1) if n not in known.keys]
         if not free:
             if not replacing:
-                raise WrongState(f"{path} has {MAX_SLOTS} key slots, the most possible: remove one")
+                raise WrongState(
+                    f"{path} has {keyslot.MAX_SLOTS} key slots, the most possible: remove one"
+                )
             free = [old]
         found[free[0]] = keyslot.wrap(
             data_key, new, label=label, created=created, random=random, strength=strength
@@ -116,10 +115,8 @@ def _slots(path: Path, known: StoreIdentity) -> dict[int, Slot]:
 
 
 def _opened(path: Path, found: dict[int, Slot], secret: Secret) -> tuple[int, bytes]:
-    for number, slot in found.items():
-        data_key = keyslot.unwrap(slot, secret)
-        if data_key is not None:
-            return number, data_key
+    if (one := keyslot.search(found, secret)) is not None:
+        return one
     kinds = " or ".join(sorted({slot.kind for slot in found.values()})) or "key"
     raise WrongKey(
         f"{path} is not opened by this {secret.kind}: it has {len(found)} key slots, for a {kinds};"

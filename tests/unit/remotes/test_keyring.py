@@ -103,7 +103,7 @@ def test_a_slot_that_is_not_there_is_named(raw: MemoryRemote) -> None:
 @pytest.mark.usefixtures("remote")
 def test_slots_are_limited(raw: MemoryRemote) -> None:
     data_key = keyring.unlock(raw, SECRET)
-    for _ in range(keyring.MAX_SLOTS - 1):
+    for _ in range(keyslot.MAX_SLOTS - 1):
         keyring.add(raw, data_key, FILE, label="x", created=CREATED)
     with pytest.raises(WrongState, match="remove one"):
         keyring.add(raw, data_key, FILE, label="x", created=CREATED)

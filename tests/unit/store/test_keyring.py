@@ -76,13 +76,13 @@ def test_whoever_cannot_open_it_lets_nobody_in(path: Path) -> None:
 
 
 def test_there_are_so_many_slots_and_a_full_store_can_still_change_one(path: Path) -> None:
-    for number in range(2, keyring.MAX_SLOTS + 1):
+    for number in range(2, keyslot.MAX_SLOTS + 1):
         assert add(path, SECRET, keyslot.key_file(bytes([number]) * 32))[0] == number
     with pytest.raises(WrongState, match="remove one"):
         add(path, SECRET, FILE)
     assert add(path, SECRET, FILE, replacing=True) == (1, 1)
     assert keyring.opened(path, FILE)[0] == 1
-    assert len(keyring.slots(path)) == keyring.MAX_SLOTS
+    assert len(keyring.slots(path)) == keyslot.MAX_SLOTS
 
 
 def test_a_plain_store_has_no_slots(tmp_path: Path, clock: ManualClock) -> None:
