@@ -219,6 +219,9 @@ class Session:
             wire = socket.create_connection((login.host, login.port), login.timeout_s)
         except OSError as error:
             raise RemoteUnreachable(f"{login.place}: {error.strerror or error}") from None
+        # Otherwise the end of each message waits for an acknowledgement that the other side delays
+        # by 40 ms: 64 MiB into an encrypted place took 38 s, and take 5.
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._transport = paramiko.Transport(wire)
         try:
             self.client = self._opened(login)
