@@ -14,12 +14,11 @@ Compression = Literal["none", "zstd"]
 
 #: Options of mount(8) and fstab that say nothing to a filesystem.
 IGNORED = frozenset(
-    "defaults rw auto noauto user nouser users owner group nofail _netdev relatime async".split()
+    "defaults rw auto noauto user nouser users owner group nofail _netdev relatime diratime"
+    " async".split()
 )
 #: Options that the kernel's FUSE client or the VFS carries out.
-KERNEL = frozenset(
-    "allow_other allow_root nosuid suid nodev dev noexec exec nodiratime sync dirsync".split()
-)
+KERNEL = frozenset("allow_other allow_root nosuid suid nodev dev noexec exec sync dirsync".split())
 
 _SCRUB_EVERY_MIN_S = 3600.0
 _PORT_MAX = 65535
@@ -48,6 +47,7 @@ class MountOptions:
 
     read_only: bool = False
     noatime: bool = False
+    nodiratime: bool = False
     allow_other: bool = False
     trash: bool = True
     show_trash: bool = False
@@ -95,7 +95,7 @@ class MountOptions:
             elif name == "noatime":
                 values["noatime"] = True
                 kernel.add("noatime")
-            elif name in ("show_trash", "writeback_cache"):
+            elif name in ("nodiratime", "show_trash", "writeback_cache"):
                 values[name] = True
             elif name in ("noacl", "notrash"):
                 values[name.removeprefix("no")] = False

@@ -76,7 +76,9 @@ class Filesystem:
         self.events = Events(store.clock)
         self._refill = store.blocks.refill_hints()
         self.tally = Tally()
-        self.tree = Tree(store, noatime=options.noatime or options.read_only)
+        self.tree = Tree(
+            store, noatime=options.noatime or options.read_only, nodiratime=options.nodiratime
+        )
         self.tree.format(os.getuid(), os.getgid())
         self.trash = Trash(self.tree, is_enabled=options.trash)
         self.files = Files(self.tree, limit_bytes=options.dirty_limit_bytes)

@@ -37,13 +37,14 @@ _RELATIME_NS = 24 * 3600 * 10**9
 class Tree:
     """The tree of a store. Call `format` once on a new one."""
 
-    def __init__(self, store: Store, *, noatime: bool = False) -> None:
+    def __init__(self, store: Store, *, noatime: bool = False, nodiratime: bool = False) -> None:
         self.store = store
         self.inodes = Inodes(store)
         self.inode = self.inodes.get
         self.xattrs = Xattrs(store, self.inodes)
         self.removal: Removal = Free(self.free_if_unnamed)
         self._noatime = noatime
+        self._nodiratime = nodiratime
 
     def format(self, uid: int, gid: int) -> None:
         """Make the root and the trash, if they are not there yet."""
@@ -424,7 +425,7 @@ class Tree:
 
     def accessed(self, inode: Inode) -> None:
         """Note a read as relatime does: at most once a day, or after a change."""
-        if self._noatime:
+        if self._noatime or (self._nodiratime and inode.is_dir):
             return
         atime = inode.atime
         now = self.store.clock.time_ns()

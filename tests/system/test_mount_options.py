@@ -52,6 +52,22 @@ def test_noatime_keeps_access_times(mounted: Mounted, option: str, is_changed: b
     assert (file.stat().st_atime != 1) == is_changed
 
 
+@pytest.mark.parametrize(("option", "is_changed"), [("diratime", True), ("nodiratime", False)])
+def test_nodiratime_keeps_those_of_directories(
+    mounted: Mounted, option: str, is_changed: bool
+) -> None:
+    directory, file = mounted.mnt / "directory", mounted.mnt / "directory/file"
+    directory.mkdir()
+    file.write_text("content")
+    os.utime(file, (1, 2))
+    os.utime(directory, (1, 2))
+    mounted.remount("-o", option)
+    assert os.listdir(directory) == ["file"]
+    file.read_text()
+    assert (directory.stat().st_atime != 1) == is_changed
+    assert file.stat().st_atime != 1
+
+
 def test_noacl_has_no_access_lists(mounted: Mounted) -> None:
     file = mounted.mnt / "file"
     file.touch()
