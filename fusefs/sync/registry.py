@@ -12,6 +12,8 @@ from fusefs.model.remote import Remote
 from fusefs.store.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: What transfers call the store.
+_STORE = "store"
 #: Of these a change makes another connection necessary, or another order; the rest are books.
 _CHANGEABLE = frozenset({"url", "secrets", "cost", "limit", "is_paused"})
 
@@ -66,6 +68,8 @@ class Registry:
             raise BadRemote(
                 f"{name!r} is no name for a remote: give up to 64 letters, digits and . _ -"
             )
+        if name == _STORE:
+            raise BadRemote(f"{name!r} is the store itself, in transfers: give another name")
         if name in self._rows:
             raise WrongState(f"there is a remote {name}: give another name, or remove that one")
         number = remote.next_number(self._rows.values(), self._store.clock.time_ns())

@@ -258,8 +258,10 @@ def test_remotes_are_added_listed_and_removed(
     fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}", "--cost", "120")
     listed = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
     assert [(one["name"], one["cost"]) for one in listed] == [("usb", 120)]
+    (empty := tmp_path / "empty").mkdir()
     for again in (
         ("usb", f"file://{tmp_path}"),
+        ("store", f"file://{empty}"),  # what transfers call the store itself
         ("other", f"file://{place}"),
         ("../x", "file:///"),
     ):
