@@ -109,6 +109,8 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         # What the parser has to say about the command line; it carries its own words and code.
         message = getattr(error, "format_message", error.__str__)()
+        if context := getattr(error, "ctx", None):
+            message = f"{message.rstrip('.')}; see {context.command_path} --help"
         return _failed(message, getattr(error, "exit_code", UsageError.exit_code))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED

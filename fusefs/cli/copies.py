@@ -11,10 +11,11 @@ from fusefs.cli.arguments import Json, Target
 def copies(
     target: Target = ".",
     numcopies: Annotated[
-        int | None, typer.Option(min=0, help="Copies that are wanted elsewhere.")
+        int | None, typer.Option(metavar="N", min=0, help="Copies that are wanted elsewhere.")
     ] = None,
     mincopies: Annotated[
-        int | None, typer.Option(min=0, help="So many at least; the larger of both counts.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="So many at least; the larger of both counts."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -24,10 +24,12 @@ def evict(
         str | None, typer.Option(metavar="SIZE", help="No more than this, such as 10G.")
     ] = None,
     numcopies: Annotated[
-        int | None, typer.Option(min=0, help="Copies that each segment is to have elsewhere.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="Copies that each segment is to have elsewhere."),
     ] = None,
     mincopies: Annotated[
-        int | None, typer.Option(min=0, help="And so many at least; the larger of both counts.")
+        int | None,
+        typer.Option(metavar="N", min=0, help="And so many at least; the larger of both counts."),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every copy back, however lately that was done.")

@@ -33,7 +33,8 @@ def fsck(
     ] = False,
     part: Annotated[str | None, typer.Option(PART_OPTION, hidden=True)] = None,
     seed: Annotated[
-        int | None, typer.Option(help="For X%: the same number selects the same blocks.")
+        int | None,
+        typer.Option(metavar="N", help="For X%: the same number selects the same blocks."),
     ] = None,
     time_s: Annotated[
         float | None,
@@ -62,8 +63,8 @@ def fsck(
 
     A repair corrects counts and listings, names in /lost+found what has no name, and marks bytes
     that are lost: reading them is an error until they are overwritten. What a remote has of bad
-    content is written anew before. Add --read-data to have
-    all content looked at. The check is made again afterwards.
+    content is written anew before; a dry run asks no remote, and says what would be lost without
+    them. Add --read-data to have all content looked at. The check is made again afterwards.
 
     \b
     Example:
@@ -113,7 +114,8 @@ def fsck(
             _show(record)
         if report.problems or (strict and report.known):
             count = len(report.problems) + (len(report.known) if strict else 0)
-            raise DamageFound(f"{store} has {count} problems, named above")
+            problems = output.counted(count, "problem", "problems")
+            raise DamageFound(f"{store} has {problems}, named above")
 
 
 def _healed(store: "Path", selection: "Selection", cipher: "Cipher | None") -> list[str]:

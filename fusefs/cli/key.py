@@ -81,7 +81,9 @@ def change(
 
 @app.command("remove")
 def remove(
-    target: Target,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The store, or any path below its mountpoint.")
+    ],
     slot: Annotated[int, typer.Argument(metavar="SLOT", help="As 'key list' says.")],
     key_file: KeyFile = "",
     passphrase_file: PassphraseFile = "",

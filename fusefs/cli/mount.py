@@ -44,9 +44,10 @@ def mount(
 
     \b
     Mount options:
-      ro, noatime, allow_other, nosuid, nodev, noexec, sync
+      ro, noatime, nodiratime, allow_other, allow_root, nosuid, nodev, noexec, sync, dirsync
                       as in mount(8) and fuse(8)
       show_trash      list .trash in the root directory
+      notrash         what is removed is gone at once
       writeback_cache let the kernel collect small writes
       noacl           no POSIX access control lists
       dirty_limit=MiB memory for data that is not yet written out (64)
@@ -61,6 +62,13 @@ def mount(
                       what opens an encrypted store; credential:NAME is one of systemd's
       metrics=[HOST:]PORT
                       answer Prometheus there; HOST is this machine alone if not given
+      transfer_at_once=N, transfer_waiting=N, transfer_moves=N
+                      transfers under way (8), waiting (1000), files at one end (4)
+      transfer_payload=SIZE, transfer_files=N
+                      what one transfer may carry (1T, 20000)
+      transfer_stall=AGE, transfer_retries=N, transfer_delete_after=AGE
+                      without progress a move is cut (60s), and tried again (5); how long an
+                      ended transfer is listed (7d)
 
     \b
     Example:

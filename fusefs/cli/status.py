@@ -135,7 +135,8 @@ def screen(record: Record) -> list[tuple[str, str]]:
         ),
         (
             "since the start",
-            f"{size(counters['bytes_stored'])} written in {counters['needed']} blocks,"
+            f"{size(counters['bytes_stored'])} written in "
+            f"{counted(counters['needed'], 'block', 'blocks')},"
             f" {size(counters['already_present_bytes'])} were there already,"
             f" {counters['log_syncs']} syncs",
         ),

@@ -330,4 +330,7 @@ def need(library: str, extra: str, load: Callable[[], _T]) -> _T:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != library:
             raise
-        raise BadRemote(f"{library} is not installed: pip install 'fusefs[{extra}]'") from None
+        raise BadRemote(
+            f"{library} is not installed: install fusefs with its extra {extra}, in a checkout by"
+            f" pip install '.[{extra}]'"
+        ) from None

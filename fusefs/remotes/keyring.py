@@ -43,9 +43,13 @@ def read_key_file(path: Path) -> Secret:
     """The secret of the key file at `path`. Raises ValueError with the reason."""
     try:
         with path.open("rb") as file:
-            return keyslot.key_file(file.read(keyslot.MAX_KEY_FILE_BYTES + 1))
+            content = file.read(keyslot.MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"the key file {path} cannot be read: {error.strerror}") from error
+    try:
+        return keyslot.key_file(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def is_encrypted(remote: Remote) -> bool:

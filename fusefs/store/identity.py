@@ -36,8 +36,8 @@ CLONE = "clone"
 FORMAT = 2
 #: How the key of a store can be given.
 WAYS = (
-    "give what opens it by --key-file or --passphrase-file, the mount option key_file=, a systemd"
-    " credential fusefs.key, $FUSEFS_KEY_FILE, or at a terminal"
+    "give what opens it by --key-file or --passphrase-file (of mount, fsck, rebuild and key), the"
+    " mount option key_file=, a systemd credential fusefs.key, $FUSEFS_KEY_FILE, or at a terminal"
 )
 #: Features that this program knows; a store that requires another is refused.
 ENCRYPTION = "encryption"

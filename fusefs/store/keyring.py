@@ -119,7 +119,7 @@ def _opened(path: Path, found: dict[int, Slot], secret: Secret) -> tuple[int, by
         return one
     kinds = " or ".join(sorted({slot.kind for slot in found.values()})) or "key"
     raise WrongKey(
-        f"{path} is not opened by this {secret.kind}: it has {len(found)} key slots, for a {kinds};"
+        f"{path} is not opened by this {secret.kind}: its key slots are for a {kinds};"
         f" {identity.WAYS}"
     )
 

@@ -25,7 +25,7 @@ from fusefs.remotes import address
 from fusefs.remotes.multipart import Uploads
 from fusefs.remotes.secrets import Secrets
 from fusefs.transfers import Specification, TransferClient, http_status
-from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.conftest import Mounted, fusefs, run_fusefs, run_fusefs_as
 from tests.remotes.servers import RcloneWebdav, SeaweedS3, SshSftp
 from tests.system.trashcan import until
 
@@ -112,7 +112,8 @@ def test_into_the_mount_and_out_of_it(mounted: Mounted, target: Path) -> None:
         (["--from", "SOURCE", "--to", "TARGET", "../a"], 80),
         (["--from", "SOURCE", "--to", "SOURCE", "a"], 80),
         (["--from", "SOURCE", "--to", "TARGET", "--user", "no-such-user", "a"], 80),
-        (["--from", "SOURCE", "--to", "TARGET", "--instructions", "[]", "a"], 2),
+        (["--from", "SOURCE", "--to", "TARGET", "--instructions", "[]", "a"], 80),
+        (["--from", "no-such-remote:dir", "--to", "TARGET", "a"], 81),
         (["--from", "SOURCE", "--to", "TARGET", "--instructions", '{"a"', "a"], 80),
         (["--from", "SOURCE", "--to", "gopher://x/y", "a"], 69),
         (["--from", "SOURCE", "--to", "s3://bucket/x?nonsense=1", "a"], 69),
@@ -129,6 +130,18 @@ def test_bad_requests(mounted: Mounted, target: Path, arguments: list[str], code
     assert done.stderr.count("\n") == 1 or code == 2
     assert json.loads(fusefs("transfer", "list", "--json", mounted.mnt)) == []
     assert os.listdir(target) == []
+
+
+def test_what_cannot_be_found_is_told_with_the_way_out(mounted: Mounted, target: Path) -> None:
+    (target / "a").write_bytes(b"a")
+    ends = ("--from", target, "--to", target)
+    nowhere = run_fusefs_as(0, "transfer", "create", *ends, "a", cwd="/")
+    assert (nowhere.returncode, "--in" in nowhere.stderr) == (24, True), nowhere
+    ends = ("--from", "bucket:dir", "--to", target)
+    unknown = run_fusefs("transfer", "create", *ends, "--in", mounted.mnt, "a")
+    assert (unknown.returncode, "fusefs remote list" in unknown.stderr) == (81, True), unknown
+    status = run_fusefs("transfer", "list", "--status", "done", mounted.mnt)
+    assert (status.returncode, "succeeded" in status.stderr) == (2, True), status
 
 
 @pytest.mark.parametrize(

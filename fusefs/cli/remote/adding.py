@@ -20,13 +20,23 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="What the remote is ca
 def add(
     target: Store,
     name: Name,
-    url: Annotated[str, typer.Argument(help="Such as s3://bucket/prefix or file:///dir.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Such as s3://bucket/prefix or file:///dir.")
+    ],
     secrets: Secrets = "",
     cost: Annotated[
-        int, typer.Option(min=0, max=10_000, help="The cheapest is read from first; here is 100.")
+        int,
+        typer.Option(
+            metavar="N", min=0, max=10_000, help="The cheapest is read from first; here is 100."
+        ),
     ] = 200,
     limit: Annotated[
-        str, typer.Option(help="Bandwidth, such as 2M or with a timetable.", show_default=False)
+        str,
+        typer.Option(
+            metavar="RATE",
+            help="Bandwidth: 2M, 1M:off for up and down, 08:00-18:00=500K,4M.",
+            show_default=False,
+        ),
     ] = "",
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt all there; the secrets have the key.")

@@ -79,7 +79,11 @@ def first_line(path: Path) -> str:
         raise ValueError(f"{path}: {error.strerror}") from error
     line, _, rest = content.partition(b"\n")
     if rest.strip() or len(content) > _MAX_PASSPHRASE_BYTES:
-        raise ValueError(f"{path}: a passphrase is one line of at most {_MAX_PASSPHRASE_BYTES}")
+        raise ValueError(
+            f"{path}: a passphrase is one line of at most {_MAX_PASSPHRASE_BYTES} bytes"
+        )
+    if not line.removesuffix(b"\r"):
+        raise ValueError(f"{path}: its first line is empty, where the passphrase should be")
     try:
         return line.removesuffix(b"\r").decode()
     except UnicodeDecodeError:

@@ -2,7 +2,8 @@
 
 from fusefs.cli import output
 from fusefs.cli.arguments import Json
-from fusefs.cli.sync.draining import Names, Store
+from fusefs.cli.remote.adding import Store
+from fusefs.cli.sync.draining import Names
 
 
 def pause(target: Store, names: Names = None, as_json: Json = False) -> None:

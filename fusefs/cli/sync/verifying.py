@@ -73,7 +73,8 @@ def verify(
     left = sum(fates.get(one.object.name) != "replaced" for one in found.bad)
     _show(found, fates, as_json)
     if left and (dry_run or any("lost" in fate for fate in fates.values())):
-        raise DamageFound(f"{remote.place} has {left} bad objects, listed above")
+        bad = output.counted(left, "bad object", "bad objects")
+        raise DamageFound(f"{remote.place} has {bad}, listed above")
 
 
 def _repair(

@@ -17,7 +17,7 @@ def create(
         typer.Argument(metavar="FILE...", help="Below the source; a directory: all files in it."),
     ],
     source: Annotated[
-        str, typer.Option("--from", metavar="A", help="The source: see below.", show_default=False)
+        str, typer.Option("--from", metavar="A", help="The source: see above.", show_default=False)
     ],
     destination: Annotated[
         str, typer.Option("--to", metavar="B", help="The destination.", show_default=False)
@@ -75,7 +75,7 @@ def create(
 
     wanted: list[dict[str, Any]] = [{"from": source, "files": files}]
     if moves:
-        wanted += _moves(_text(moves, "["))
+        wanted += _moves(_text(moves))
     place = store_of([one["from"] for one in wanted] + [destination], store)
     if from_secrets and len(wanted) > 1:
         raise UsageError("--from-secrets is for one source: leave out --moves")
@@ -91,7 +91,7 @@ def create(
             ],
             destination=end(destination, to_secrets),
             description=description,
-            instructions=_text(instructions, "{"),
+            instructions=_text(instructions),
             user=user,
             policy="continue" if keep_going else "stop",
         )
@@ -103,11 +103,11 @@ def create(
             wait(client, answer["id"])
 
 
-def _text(given: str, begin: str) -> str:
+def _text(given: str) -> str:
     """JSON that was given, or what a file has of it."""
     from fusefs.errors import UsageError
 
-    if not given or given.lstrip().startswith(begin):
+    if not given or given.lstrip().startswith(("{", "[")):
         return given
     try:
         with open(given, encoding="utf-8") as file:

@@ -57,7 +57,11 @@ def list_transfers(
     """
     from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
+    from fusefs.errors import UsageError
+    from fusefs.model.transfer import Status
 
+    for unknown in set(statuses or ()).difference(Status):
+        raise UsageError(f"--status {unknown} is none; there are {', '.join(Status)}")
     with reach(resolve(target).store) as surface:
         found = surface.ask("transfer_list", statuses=statuses or [])
     if as_json:

@@ -21,7 +21,8 @@ def end(text: str, secrets: str = "") -> dict[str, Any]:
     if split := split_store(text):
         return {"text": f"store:/{split[1]}", "path": b"", "secrets": secrets}
     path = b"" if "://" in text else os.fsencode(real_path(text))
-    is_bare = "/" not in text and text not in (".", "..") and not os.path.isdir(text)
+    name = text.partition(":")[0]
+    is_bare = "/" not in name and name not in (".", "..") and not os.path.isdir(text)
     return {"text": text, "path": b"" if is_bare else path, "secrets": secrets}
 
 
@@ -45,7 +46,12 @@ def store_of(ends: Iterable[str], target: str | None) -> "Target":
             return resolve(split[0] if split else text)
         except NotMounted:
             continue
-    return resolve(".")
+    try:
+        return resolve(".")
+    except NotMounted:
+        raise NotMounted(
+            "neither end is in a mounted store: say by --in which is to do it"
+        ) from None
 
 
 def ask_running(place: "Target") -> "Client":

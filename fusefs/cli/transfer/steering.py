@@ -25,22 +25,42 @@ def cancel(id: Id, target: Target = ".", as_json: Json = False) -> None:
 
 
 def pause(id: Id, target: Target = ".") -> None:
-    """Let a transfer rest, as long as the store exists, until it is resumed."""
+    """Let a transfer rest, as long as the store exists, until it is resumed.
+
+    \b
+    Example:
+      fusefs transfer pause 4f2c6e0a-6f0b-4d8e-9d0c-2b8a5a6f7c11 ~/mnt
+    """
     _ask("transfer_pause", target, id=id)
 
 
 def resume(id: Id, target: Target = ".") -> None:
-    """Let a transfer go on that was paused."""
+    """Let a transfer go on that was paused.
+
+    \b
+    Example:
+      fusefs transfer resume 4f2c6e0a-6f0b-4d8e-9d0c-2b8a5a6f7c11 ~/mnt
+    """
     _ask("transfer_resume", target, id=id)
 
 
 def stop(target: Target = ".") -> None:
-    """Rest all transfers of a store until "start", or the next mount. Fails if they rest."""
+    """Rest all transfers of a store until "start", or the next mount. Fails if they rest.
+
+    \b
+    Example:
+      fusefs transfer stop ~/mnt
+    """
     _ask("transfer_stop", target)
 
 
 def start(target: Target = ".") -> None:
-    """Go on after a stop. Fails if transfers are running."""
+    """Go on after a stop. Fails if transfers are running.
+
+    \b
+    Example:
+      fusefs transfer start ~/mnt
+    """
     _ask("transfer_start", target)
 
 

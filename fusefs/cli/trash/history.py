@@ -21,7 +21,9 @@ _COLUMNS = (
 def history(
     target: Target = ".",
     path: Glob = None,
-    number: Annotated[int | None, typer.Option("--id", help="Only this entry.")] = None,
+    number: Annotated[
+        int | None, typer.Option("--id", metavar="ID", help="Only this entry.")
+    ] = None,
     state: Annotated[
         str | None, typer.Option(metavar="STATE", help="Only what is in it: delete-complete ...")
     ] = None,

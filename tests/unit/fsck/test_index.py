@@ -122,6 +122,6 @@ def test_damage_ends_with_40_and_is_named(
     (problem,) = json.loads(shown.out)["problems"]
     assert (problem["kind"], problem["where"]) == ("row", "/docs/a.txt")
     assert problem["message"].startswith(f"row i {A} does not decode: ")
-    assert shown.err == f"fusefs: {sample.path} has 1 problems, named above\n"
+    assert shown.err == f"fusefs: {sample.path} has 1 problem, named above\n"
     assert run(["fsck", str(sample.path)]) == 40
     assert capsys.readouterr().out.startswith("row: /docs/a.txt: row i 4 does not decode: ")
