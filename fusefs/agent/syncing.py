@@ -5,7 +5,6 @@ and no other does.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,12 +21,10 @@ from fusefs.errors import DaemonFailed, FusefsError, NoSuchRemote
 from fusefs.model.remote import Remote as Row
 from fusefs.sync import expire
 from fusefs.sync.api import Cut, Elsewhere, Table, Wanted
-from fusefs.sync.lanes import POOL
 from fusefs.sync.layout import Checkpoint, Segment
 from fusefs.sync.publish import Publisher
 
-#: Remotes that are sent to at one time: each takes some threads, and memory for two segments in
-#: each of its lanes.
+#: Remotes that are sent to at one time: each takes some threads, and memory for two segments.
 REMOTES_AT_ONCE = 8
 #: How long the daemon may let us wait for an order, or for news of the remotes.
 POLL_S = 30.0
@@ -42,7 +39,6 @@ async def run(link: Link, places: Places) -> None:
     tasks: dict[tuple[str, int], trio.CancelScope] = {}
     known = -1
     slots = trio.CapacityLimiter(REMOTES_AT_ONCE)
-    pool = threading.Semaphore(POOL)
     async with trio.open_nursery() as nursery:
 
         async def look() -> None:
@@ -54,7 +50,7 @@ async def run(link: Link, places: Places) -> None:
                 tasks.pop(gone).cancel()
             for new in wanted - tasks.keys():
                 tasks[new] = trio.CancelScope()
-                nursery.start_soon(_serve, _Task(link, places, slots, pool, *new), tasks[new])
+                nursery.start_soon(_serve, _Task(link, places, slots, *new), tasks[new])
 
         await persist(look, "remotes")
 
@@ -68,18 +64,11 @@ class _Task:
     """The sync of one remote."""
 
     def __init__(
-        self,
-        link: Link,
-        places: Places,
-        slots: trio.CapacityLimiter,
-        pool: threading.Semaphore,
-        name: str,
-        number: int,
+        self, link: Link, places: Places, slots: trio.CapacityLimiter, name: str, number: int
     ) -> None:
         self._link = link
         self._places = places
         self._slots = slots
-        self._pool = pool
         self.name = name
         self._number = number
         self._place: Place | None = None
@@ -111,12 +100,7 @@ class _Task:
         if place is not self._place or not self._is_current(place.row):
             source = _Source(self._link, self._places, place, self._number)
             publisher = Publisher(
-                place.remote,
-                self._link.store,
-                place.row.number,
-                place.row.writer,
-                source,
-                self._pool,
+                place.remote, self._link.store, place.row.number, place.row.writer, source
             )
             await self._call(publisher.begin, place.row.sequence)
             self._place, self._publisher = place, publisher

@@ -20,7 +20,6 @@ All of it may be cut off anywhere and begun again. What was put without being na
 name the next time, or is collected (`sync.expire`).
 """
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +37,10 @@ from fusefs.errors import (
 )
 from fusefs.remotes.api import Remote
 from fusefs.store import identity
-from fusefs.sync import layout
+from fusefs.sync import lanes, layout
 from fusefs.sync.api import Cut, Source, Wanted
 from fusefs.sync.intents import Intent, Intents
-from fusefs.sync.lanes import POOL, Job, Lanes
+from fusefs.sync.lanes import Job
 from fusefs.sync.layout import Base, Checkpoint, Delta, Piece, Place, Segment
 from fusefs.sync.reading import (
     SegmentGone,
@@ -79,20 +78,12 @@ class Publisher:
     """Brings the store at `path` into `remote`, which its row knows by `number` and `writer`.
 
     Its methods block. After any error make a new one. `sequence`: of what it published last.
-    `pool`: of lanes, shared with others; see `sync.lanes`.
     """
 
     def __init__(
-        self,
-        remote: Remote,
-        path: Path,
-        number: int,
-        writer: str,
-        source: Source,
-        pool: threading.Semaphore | None = None,
+        self, remote: Remote, path: Path, number: int, writer: str, source: Source
     ) -> None:
         self._remote = remote
-        self._lanes = Lanes(remote.put, pool or threading.Semaphore(POOL))
         self._path = path
         self._intents = Intents(path, number)
         self.writer = writer
@@ -182,7 +173,7 @@ class Publisher:
             wanted = self._without_present(wanted)
         self._is_sure = False
         jobs = (self._segment_job(one) for one in wanted)
-        self._lanes.send((job for job in jobs if job), self._segment_sent)
+        lanes.send(self._remote.put, (job for job in jobs if job), self._segment_sent)
         self._is_sure = True
 
     def _segment_job(self, wanted: Wanted) -> Job[Segment] | None:
@@ -393,4 +384,6 @@ class Publisher:
             for name, content in objects.items()
             if there.get(name) != len(content)
         )
-        self._lanes.send(jobs, lambda _name, size: self._source.tell("sending", size, 1))
+        lanes.send(
+            self._remote.put, jobs, lambda _name, size: self._source.tell("sending", size, 1)
+        )

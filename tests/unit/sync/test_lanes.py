@@ -1,11 +1,13 @@
 """Several objects on their way at one time: in order, bounded, and none forgotten."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from fusefs.sync.lanes import AT_ONCE, Job, Lanes
+from fusefs.store.format import SEGMENT_SIZE
+from fusefs.sync import lanes
+from fusefs.sync.lanes import AT_ONCE, Job
 
 
 class Line:
@@ -17,6 +19,8 @@ class Line:
         self.made = 0
         self.ended = 0
         self.most = 0
+        self._under_way: dict[str, int] = {}
+        self.largest = self.largest_of_several = 0
         self._lock = threading.Condition()
         self._free: set[str] = set()
         self._is_open = False
@@ -32,10 +36,16 @@ class Line:
     def put(self, name: str, content: bytes) -> bool:
         with self._lock:
             self.begun.append(name)
+            self._under_way[name] = len(content)
+            size = sum(self._under_way.values())
+            self.largest = max(self.largest, size)
+            if len(self._under_way) > 1:
+                self.largest_of_several = max(self.largest_of_several, size)
             self.threads[name] = threading.current_thread()
             self._lock.notify_all()
             assert self._lock.wait_for(lambda: self._is_open or name in self._free, 20)
             self.ended += 1
+            del self._under_way[name]
         if name in self.failing:
             raise OSError(name)
         return True
@@ -52,31 +62,20 @@ class Line:
 
 
 class Sending(threading.Thread):
-    """One call of `Lanes.send`."""
+    """One call of `lanes.send`."""
 
-    def __init__(
-        self,
-        lanes: Lanes,
-        jobs: Iterator[Job[int]],
-        tell: Callable[[int, int], None] = lambda key, size: None,
-    ) -> None:
+    def __init__(self, line: Line, jobs: Iterator[Job[int]]) -> None:
         super().__init__(daemon=True)
-        self._call = lanes, jobs
-        self._tell = tell
+        self._line, self._jobs = line, jobs
         self.done: list[tuple[int, int]] = []
         self.error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
-        lanes, jobs = self._call
         try:
-            lanes.send(jobs, self._done)
+            lanes.send(self._line.put, self._jobs, lambda key, size: self.done.append((key, size)))
         except BaseException as error:
             self.error = error
-
-    def _done(self, key: int, size: int) -> None:
-        self._tell(key, size)
-        self.done.append((key, size))
 
     def end(self) -> None:
         self.join(20)
@@ -91,7 +90,7 @@ def line() -> Iterator[Line]:
 
 
 def test_some_are_under_way_at_once_begun_in_their_order(line: Line) -> None:
-    sending = Sending(Lanes(line.put, threading.Semaphore(100)), line.jobs(20))
+    sending = Sending(line, line.jobs(20))
     line.until_begun(AT_ONCE)
     assert sorted(line.begun) == [f"o{n}" for n in range(AT_ONCE)]
     line.release("o2")
@@ -101,31 +100,31 @@ def test_some_are_under_way_at_once_begun_in_their_order(line: Line) -> None:
     sending.end()
     assert sending.error is None
     assert sorted(sending.done) == [(n, n) for n in range(20)]
-    assert line.most <= AT_ONCE
+    assert line.most <= AT_ONCE + 1
 
 
-def test_a_remote_has_a_lane_though_others_have_the_whole_pool(line: Line) -> None:
-    pool = threading.Semaphore(AT_ONCE - 1)
-    first = Sending(Lanes(line.put, pool), line.jobs(10))
-    line.until_begun(AT_ONCE)
-    other = Line()
-    second = Sending(Lanes(other.put, pool), other.jobs(5))
-    for number in range(5):
-        other.until_begun(number + 1)
-        assert other.begun == [f"o{n}" for n in range(number + 1)]
-        other.release(f"o{number}")
-    second.end()
-    assert (second.error, other.most) == (None, 1)
+def test_together_they_are_no_more_than_a_segment(line: Line) -> None:
+    """That is then what the loss of a connection costs; one that is larger goes alone."""
+    half = SEGMENT_SIZE // 2
+    sizes = [half, half, 1, SEGMENT_SIZE + 1, SEGMENT_SIZE]
+    sending = Sending(line, iter([Job(n, f"o{n}", bytes(size)) for n, size in enumerate(sizes)]))
+    line.until_begun(2)
+    line.release("o0")
+    line.until_begun(3)
+    line.release("o1", "o2")
+    line.until_begun(4)
+    line.release("o3")
+    line.until_begun(5)
     line.release()
-    first.end()
-    assert len(first.done) == 10
-    assert [pool.acquire(blocking=False) for _ in range(AT_ONCE)] == [True] * 3 + [False]
+    sending.end()
+    assert sorted(key for key, _ in sending.done) == [0, 1, 2, 3, 4]
+    assert line.largest == SEGMENT_SIZE + 1
+    assert line.largest_of_several == SEGMENT_SIZE
 
 
 def test_after_a_failure_none_is_begun_and_what_is_there_is_told(line: Line) -> None:
-    pool = threading.Semaphore(100)
     line.failing = {"o1"}
-    sending = Sending(Lanes(line.put, pool), line.jobs(20))
+    sending = Sending(line, line.jobs(20))
     line.until_begun(AT_ONCE)
     line.release("o1")
     line.threads["o1"].join(20)  # its end is told before the others'
@@ -134,22 +133,3 @@ def test_after_a_failure_none_is_begun_and_what_is_there_is_told(line: Line) -> 
     assert isinstance(sending.error, OSError)
     assert sorted(key for key, _ in sending.done) == [0, 2, 3]
     assert len(line.begun) == AT_ONCE
-
-
-def test_one_that_an_earlier_call_left_behind_is_waited_for(line: Line) -> None:
-    pool = threading.Semaphore(1)
-    lanes = Lanes(line.put, pool)
-
-    def give_up(key: int, size: int) -> None:
-        raise KeyError(key)
-
-    first = Sending(lanes, line.jobs(2), give_up)
-    line.until_begun(2)
-    line.release("o1")
-    first.end()
-    assert isinstance(first.error, KeyError)
-    assert pool.acquire(blocking=False)
-    second = Sending(lanes, line.jobs(2))
-    line.release()
-    second.end()
-    assert [key for key, _ in second.done] == [0, 1]
