@@ -404,7 +404,9 @@ class Syncing:
         return {
             "name": name,
             "url": row.url,
+            "secrets": row.secrets,
             "cost": row.cost,
+            "limit": row.limit,
             "is_encrypted": row.is_encrypted,
             "is_trash": row.is_trash,
             "is_paused": row.is_paused,

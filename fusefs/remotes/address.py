@@ -189,9 +189,8 @@ def parse(url: str) -> Address:
     name = name.lower()
     if not separator or name not in SCHEMES:
         shown = f"{name!r} is none" if re.fullmatch("[a-z0-9+.-]{1,20}", name) else "this has none"
-        raise BadRemote(
-            f"a remote's URL begins with one of {', '.join(f'{s}://' for s in SCHEMES)}: {shown}"
-        )
+        lasting = (f"{one}://" for one in SCHEMES if one != "memory")
+        raise BadRemote(f"a remote's URL begins with one of {', '.join(lasting)}: {shown}")
     scheme = SCHEMES[name]
     try:
         parts = urlsplit(url)

@@ -255,9 +255,9 @@ def test_remotes_are_added_listed_and_removed(
     assert missing.returncode == RemoteMissing.exit_code
     assert json.loads(fusefs("remote", "list", mounted.mnt, "--json")) == []
     assert agent_of(mounted) == 0
-    fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}", "--cost", "120")
-    listed = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
-    assert [(one["name"], one["cost"]) for one in listed] == [("usb", 120)]
+    fusefs("remote", "add", mounted.mnt, "usb", f"file://{place}", "--cost", "120", "--limit", "9M")
+    (listed,) = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
+    assert (listed["name"], listed["cost"], listed["limit"]) == ("usb", 120, "9M")
     (empty := tmp_path / "empty").mkdir()
     for again in (
         ("usb", f"file://{tmp_path}"),

@@ -105,6 +105,10 @@ def test_what_is_shown_where(top: Path, can: TrashCan) -> None:
     assert can.states(number) == [PENDING, ONGOING, COMPLETE]
 
 
+def test_a_state_that_there_is_none_of_is_told_those_there_are(top: Path) -> None:
+    assert_refused(run_fusefs("trash", "history", top, "--state", "gone"), 2, "gone", COMPLETE)
+
+
 def test_the_history_has_every_transition_in_order(top: Path, can: TrashCan) -> None:
     remove(top / "file")
     fusefs("trash", "restore", top / "file")

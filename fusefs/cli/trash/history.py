@@ -39,7 +39,11 @@ def history(
     from fusefs.cli.reaching import reach
     from fusefs.cli.trash.wanted import pages
     from fusefs.daemon.target import resolve
+    from fusefs.errors import UsageError
+    from fusefs.model.entry import State
 
+    if state is not None and state not in set(State):
+        raise UsageError(f"--state {state} is none; there are {', '.join(State)}")
     with reach(resolve(target).store) as surface:
         entries = list(
             pages(
