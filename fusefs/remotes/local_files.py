@@ -5,11 +5,26 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from errno import EACCES, EDQUOT, EFBIG, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import (
+    EACCES,
+    EDQUOT,
+    EFBIG,
+    EILSEQ,
+    EINVAL,
+    EIO,
+    EISDIR,
+    ENAMETOOLONG,
+    ENOENT,
+    ENOSPC,
+    ENOTDIR,
+    EPERM,
+    EROFS,
+)
 from pathlib import Path
 
 from fusefs.base import durable
 from fusefs.errors import (
+    BadRemote,
     NoSuchObject,
     ObjectDamaged,
     RemoteDenied,
@@ -33,6 +48,7 @@ _KINDS: dict[int, type[RemoteError]] = {
     ENOENT: NoSuchObject,
     ENOTDIR: NoSuchObject,
     EROFS: RemoteReadOnly,
+    **dict.fromkeys((ENAMETOOLONG, EILSEQ, EINVAL), BadRemote),  # no name for that file system
 }
 
 

@@ -6,6 +6,7 @@ is skipped and named; under `Policy.STOP` it ends the transfer and its other mov
 """
 
 from math import inf
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -69,7 +70,10 @@ class Mover(Role):
     def __init__(self, office: Office) -> None:
         super().__init__(office)
         self._live: dict[bytes, dict[int, _Progress]] = {}
-        self._slots: dict[tuple[str, Endpoint], trio.CapacityLimiter] = {}
+        #: Of the ends of moves that there are just now.
+        self._slots: WeakValueDictionary[tuple[str, Endpoint], trio.CapacityLimiter] = (
+            WeakValueDictionary()
+        )
 
     def progress(self, id: bytes) -> tuple[int, int]:
         """Bytes that are good, and that were sent, of files that are under way."""
@@ -225,10 +229,8 @@ class Mover(Role):
         return slot
 
     def _limiter(self, side: str, endpoint: Endpoint) -> trio.CapacityLimiter:
-        key = side, endpoint
-        if key not in self._slots:
-            self._slots[key] = trio.CapacityLimiter(self._office.options.moves_per_endpoint)
-        return self._slots[key]
+        new = trio.CapacityLimiter(self._office.options.moves_per_endpoint)
+        return self._slots.setdefault((side, endpoint), new)
 
 
 class _Slot:

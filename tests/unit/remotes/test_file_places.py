@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.errors import RemoteUnreachable
+from fusefs.errors import BadRemote, RemoteUnreachable
 from fusefs.remotes import file_places
+from fusefs.remotes.local_files import LocalFiles
 from fusefs.transfers.orders import Place
 
 
@@ -26,3 +27,8 @@ def test_nothing_is_written_where_a_disk_is_not_mounted(
     monkeypatch.setattr("os.path.ismount", lambda path: path == str(disk))
     files.write_whole(b"a", [b"content"])
     assert (disk / "dir" / "in" / "a").read_bytes() == b"content"
+
+
+def test_a_name_that_is_too_long_is_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(BadRemote, match="too long"):
+        LocalFiles(bytes(tmp_path)).writer(b"x" * 300, 0)

@@ -69,6 +69,14 @@ async def test_files_come_with_a_manifest_and_one_record(world: World) -> None:
     ]
 
 
+async def test_the_longest_names_come(world: World) -> None:
+    name = "ä" * 127 + "x"  # 255 bytes
+    write(world.source / name, b"one")
+    async with world.running():
+        record = await world.until(await world.create(name))
+    assert (record["status"], record["error"]) == ("succeeded", "")
+
+
 async def test_an_empty_directory_makes_a_manifest_without_resources(world: World) -> None:
     async with world.running():
         id = await world.create(".")
