@@ -18,6 +18,18 @@ def name_of(pid: int) -> bytes:
         return b""
 
 
+def leader_of(thread: int) -> int:
+    """The process of a thread: its own number where it is one, or is gone."""
+    try:
+        with open(f"/proc/{thread}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Tgid:"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return thread
+
+
 def signal_name(number: int) -> str:
     """SIGTERM, or a number for the many that have no name."""
     try:

@@ -15,7 +15,7 @@ from stat import S_ISLNK, S_ISREG
 
 import trio
 
-from fusefs.base.process import Deaths, name_of, signal_name
+from fusefs.base.process import Deaths, leader_of, name_of, signal_name
 from fusefs.errors import NotLocal, Refused, StoreDamaged
 from fusefs.files.ahead import Ahead
 from fusefs.files.elsewhere import NOWHERE, Elsewhere
@@ -97,7 +97,7 @@ class Files:
             self.flush(file)
         elif signal := self.deaths.killed_by(handle.pid):
             self.flush(file)
-            name = os.fsdecode(name_of(handle.pid))
+            name = os.fsdecode(name_of(leader_of(handle.pid)))
             self._stop(file, f"{name} was killed by {signal_name(signal)}")
         else:
             self.flush(file, completes=not (one and one.upload))

@@ -4,7 +4,7 @@ Removals by one process with short pauses between them are one batch. When a pat
 has removed whole is made and removed once more, a new one begins.
 """
 
-from fusefs.base.process import name_of
+from fusefs.base.process import leader_of, name_of
 from fusefs.model import batch, keys
 from fusefs.model.batch import RemovalBatch
 from fusefs.model.entry import Entry
@@ -36,13 +36,14 @@ class Removers:
         self._known: dict[int, Remover] = {}
 
     def of(self, pid: int) -> Remover:
-        """The process with this id."""
+        """The process of a thread with this id, which is what the kernel tells."""
         known = self._known.get(pid)
         if known and self._store.clock.monotonic() - known.last_s < BATCH_PAUSE_S:
             return known
         if len(self._known) > _KEPT:
             self._known.clear()
-        made = self._known[pid] = Remover(name_of(pid))
+        leader = leader_of(pid)
+        made = self._known[pid] = self.of(leader) if leader != pid else Remover(name_of(pid))
         return made
 
     def batch(self, act: Act, remover: Remover, caller: Caller, origin: bytes) -> RemovalBatch:

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fusefs.base.process import Deaths, name_of, signal_name
+from fusefs.base.process import Deaths, leader_of, name_of, signal_name
 
 
 def ended(number: int | None) -> int:
@@ -43,3 +45,10 @@ def test_names_of_signals() -> None:
 def test_names() -> None:
     assert name_of(os.getpid())
     assert name_of(0) == b""
+
+
+def test_a_thread_leads_to_its_process() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
+        assert thread != os.getpid() == leader_of(thread) == leader_of(os.getpid())
+    assert leader_of(2**22 + 1) == 2**22 + 1  # there is none

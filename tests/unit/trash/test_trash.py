@@ -1,12 +1,16 @@
 """Nothing that loses its name is lost: it stands in .trash, as it was, where it was."""
 
 import errno
+import os
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fusefs.base import failpoints
+from fusefs.base.process import name_of
 from fusefs.errors import DiskFull, Refused
 from fusefs.model import keys
 from fusefs.model.entry import Cause, Entry, Stamp, State
@@ -421,8 +425,6 @@ def test_a_file_of_the_trash_moved_over_a_live_one_changes_places(fs: InProcess)
 
 
 def test_the_name_of_the_process_is_kept(fs: InProcess) -> None:
-    import os
-
     fs.caller = Caller(0, 0, os.getpid())
     fs.make(b"file")
     fs.unlink(b"file")
@@ -432,6 +434,17 @@ def test_the_name_of_the_process_is_kept(fs: InProcess) -> None:
     fs.tree.make(1, b"other", REGULAR, fs.caller)
     fs.unlink(b"other")
     assert entries(fs)[1].process == b""
+
+
+def test_what_the_threads_of_a_process_remove_is_one_removal(fs: InProcess) -> None:
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        for name, pool in ((b"one", first), (b"other", second)):
+            fs.make(name)
+            fs.caller = Caller(0, 0, pool.submit(threading.get_native_id).result())
+            fs.unlink(name)
+    one, other = entries(fs)
+    assert one.batch == other.batch
+    assert one.process == name_of(os.getpid())
 
 
 def test_deeper_than_any_stack_is_removed_and_taken_back(fs: InProcess) -> None:
