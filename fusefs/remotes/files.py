@@ -16,6 +16,8 @@ from fusefs.remotes.api import Buffer
 
 #: What the name of a file begins with that is written only to see whether that is possible.
 PROBE = b".fusefs-probe-"
+#: What a folder is called that has only what is not ready yet, and is removed then.
+PARTIAL = b".partial"
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,10 @@ from fusefs.errors import (
     RemoteUnreachable,
 )
 from fusefs.remotes.api import Buffer
-from fusefs.remotes.files import PROBE, FileCapabilities, Seen
+from fusefs.remotes.files import PARTIAL, PROBE, FileCapabilities, Seen
 
+#: The attribute of a fusefs that says what of a folder goes to the trash when it is removed.
+_TRASH_RULE = b"user.fusefs.trash"
 _KINDS: dict[int, type[RemoteError]] = {
     EACCES: RemoteDenied,
     EPERM: RemoteDenied,
@@ -120,7 +122,7 @@ class LocalFiles:
             if start:
                 descriptor = os.open(full, os.O_WRONLY | os.O_CLOEXEC)
             else:
-                os.makedirs(os.path.dirname(full), mode=0o777, exist_ok=True)
+                _make(os.path.dirname(full))
                 flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 descriptor = os.open(full, flags, 0o666)
         try:
@@ -156,7 +158,7 @@ class LocalFiles:
     def rename(self, path: bytes, new: bytes) -> None:
         target = self._path(new)
         with self._errors(new):
-            os.makedirs(os.path.dirname(target), mode=0o777, exist_ok=True)
+            _make(os.path.dirname(target))
             os.rename(self._path(path), target)
             # Every directory from there to the top may be a new one.
             above = os.path.dirname(target)
@@ -243,6 +245,16 @@ class LocalWriter:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _make(folder: bytes) -> None:
+    """Make a folder; where that is in a fusefs, what is not ready yet has no use for its trash."""
+    if os.path.isdir(folder):
+        return
+    os.makedirs(folder, mode=0o777, exist_ok=True)
+    if os.path.basename(folder) == PARTIAL:
+        with suppress(OSError):  # another filesystem, without such attributes
+            os.setxattr(folder, _TRASH_RULE, b"skip")
 
 
 def _write_all(descriptor: int, content: Buffer) -> None:

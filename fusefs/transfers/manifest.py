@@ -28,12 +28,13 @@ from typing import Any
 
 from fusefs.base.clock import utc
 from fusefs.model.transfer import File, FileState, Specification
+from fusefs.remotes import files
 from fusefs.transfers.records import shown
 
 #: Its name in the folder of the transfer; no file there may have it.
 NAME = b"manifest.json"
 #: The folder of temporaries beside it; nor may one have that.
-PARTIAL = b".partial"
+PARTIAL = files.PARTIAL
 _NOT_IN_NAMES = re.compile(r"[^-a-z0-9._/]+")
 
 

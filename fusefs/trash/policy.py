@@ -58,6 +58,7 @@ USUAL_SKIPS = (
     SkipRule("*.lock", 60, "git*"),
     SkipRule(".nfs*", 60),
     SkipRule(".fuse_hidden*", 60),
+    SkipRule(".fusefs-probe-*", 60),  # a transfer tries whether it can write
 )
 
 

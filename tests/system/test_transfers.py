@@ -94,6 +94,7 @@ def test_into_the_mount_and_out_of_it(mounted: Mounted, target: Path) -> None:
     first = fusefs(
         "transfer", "create", "--from", target, "--to", mounted.mnt, "--wait", "f"
     ).strip()
+    assert json.loads(fusefs("trash", "list", "--all", "--json", mounted.mnt)) == []
     second = fusefs(
         "transfer", "create", "--from", "store:/", "--in", mounted.mnt, "--to", target, "--wait",
         f"{first}/f",

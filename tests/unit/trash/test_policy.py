@@ -120,6 +120,7 @@ def test_skip_rules_are_added_and_dropped() -> None:
         (b"Cargo.lock", b"rm", False),
         (b".nfs0000001", b"", True),
         (b".fuse_hidden01", b"", True),
+        (b".fusefs-probe-1a2b3c", b"fusefs", True),
         (b"\xff\n~", b"vi", True),
         (b"thesis.tex", b"vim", False),
     ],
