@@ -3,9 +3,11 @@
 The daemon orders (daemon.fetch_desk); each order is done in a thread of its own, and reported.
 """
 
+import math
 import os
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ Record = dict[str, Any]
 
 #: Orders that are done at one time: pieces of 1 MiB, or proofs.
 AT_ONCE = 8
+#: A remote that did not answer is asked after the others for so long.
+RESTS_S = 60.0
 #: How long the daemon may let us wait for an order.
 _POLL_S = 30.0
 
@@ -34,6 +38,7 @@ async def run(link: Link, places: Places) -> None:
     """Do orders as they come."""
     session = secrets.token_hex(8)
     slots = trio.Semaphore(AT_ONCE)
+    silent: dict[str, float] = {}
     async with trio.open_nursery() as nursery:
 
         async def take() -> None:
@@ -42,19 +47,31 @@ async def run(link: Link, places: Places) -> None:
             answer = await link.ask("fetch_orders", session=session, limit=limit, wait_s=_POLL_S)
             for order in answer["orders"]:
                 await slots.acquire()
-                nursery.start_soon(_serve, link, places, order, slots)
+                nursery.start_soon(_serve, link, places, order, slots, silent)
 
         await persist(take, "fetching")
 
 
-async def _serve(link: Link, places: Places, order: Record, slots: trio.Semaphore) -> None:
-    """One order. A task boundary: what is not reported is ordered again."""
+async def _serve(
+    link: Link, places: Places, order: Record, slots: trio.Semaphore, silent: dict[str, float]
+) -> None:
+    """One order. A task boundary: what is not reported is ordered again.
+
+    `silent`: when each remote did not answer, by `trio.current_time`; of all orders together.
+    """
     try:
-        remotes = {name: await _connected(places, name) for name in _names(order)}
-        doer = Fetcher(link.store, lambda name: _of(remotes, name))
-        done = await places.call(doer.do, order)
-        for name in doer.unreachable:
-            places.forget(name)
+        reasons = []
+        for part in parts(order, silent, trio.current_time()):
+            remotes = {name: await _connected(places, name) for name in _names(part)}
+            doer = Fetcher(link.store, partial(_of, remotes))
+            done = await places.call(doer.do, part)
+            for name in doer.unreachable:
+                places.forget(name)
+                silent[name] = trio.current_time()
+            if "error" not in done:
+                break
+            reasons.append(done["error"])
+            done["error"] = "; ".join(reasons)
         await link.ask("fetch_done", **done)
     except DaemonFailed as error:
         log.debug("the daemon cannot be told", error=str(error))
@@ -64,6 +81,20 @@ async def _serve(link: Link, places: Places, order: Record, slots: trio.Semaphor
         log.exception("an order failed")
     finally:
         slots.release()
+
+
+def parts(order: Record, silent: dict[str, float], now: float) -> list[Record]:
+    """What is to be done of an order, one part after the other until one succeeds.
+
+    To fetch, one remote is asked after the other, each connected only then, and last those that did
+    not answer lately: each piece would wait for them anew. A proof wants all.
+    """
+    if order["kind"] != "fetch" or not order["copies"]:
+        return [order]
+    copies = sorted(
+        order["copies"], key=lambda copy: now - silent.get(copy["remote"], -math.inf) < RESTS_S
+    )
+    return [{**order, "copies": [copy]} for copy in copies]
 
 
 def _names(order: Record) -> set[str]:
