@@ -103,10 +103,10 @@ class Fetching:
         size = copies[0][2].size
         end = min(wanted.offset + wanted.size, size)
         pieces = range(wanted.offset // PIECE, -(-end // PIECE))
-        orders = [] if is_again else self._order_lacking(wanted, pieces, copies, end)
-        if not orders:
+        if is_again:
             orders = [self._order_again(wanted, piece, copies, end) for piece in pieces]
-        if not is_again:
+        else:  # with none the last of it came while the reader looked: it looks again
+            orders = self._order_lacking(wanted, pieces, copies, end)
             self._order_ahead(wanted.segment, pieces.stop, copies)
         for key, order in orders:
             if not await order.wait(self.timeout_s):

@@ -172,6 +172,17 @@ def test_what_one_remote_lost_or_holds_damaged_comes_from_another(fs: InProcess)
     assert fs.store.blocks.counts.damaged_reads == 0
 
 
+def test_what_came_while_a_reader_looked_is_not_fetched_again(fs: InProcess, away: Away) -> None:
+    agent, remote = agent_of(fs, away)
+    number = min(away.objects)
+    away.fetch(number, 0, 4 << 20)
+    wanted = NotLocal("it was not there a moment ago", number, 100, 1 << 20)
+    agent.run(lambda: fs.filesystem.fetching.fetch(wanted))
+    assert not any(start < 2 << 20 for _, start, _ in remote.reads)
+    agent.run(lambda: fs.filesystem.fetching.fetch(wanted, tries=1))  # then it is no good
+    assert remote.reads[-1][2] >= 1 << 16
+
+
 def test_what_no_copy_holds_any_more_is_an_error(fs: InProcess, away: Away) -> None:
     for number, content in away.objects.items():
         away.objects[number] = bytes(len(content))
