@@ -8,6 +8,7 @@ and starts it again when it dies; whatever it did not report is asked for again.
 
     agent     the process: its priority, its tasks, its end
     link      questions to the daemon
+    pace      how long the sync rests, so that users come first
     persist   tasks that go on whatever happens
     places    remotes, connected as their rows say
     fetching  what readers wait for comes from remotes; copies are proved

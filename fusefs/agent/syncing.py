@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from fusefs.agent.link import Link
+from fusefs.agent.pace import Pace
 from fusefs.agent.persist import FIRST_REST_S, LAST_REST_S, persist
 from fusefs.agent.places import Place, Places
 from fusefs.daemon.wire import describe_error
@@ -150,6 +151,7 @@ class _Source:
         self._places = places
         self._place = place
         self._retries = place.retries
+        self._pace = Pace()
 
     def cut(self) -> Cut:
         answer = self._wait("sync_cut")
@@ -182,10 +184,11 @@ class _Source:
 
     def tell(self, doing: str, sent_bytes: int = 0, sent_objects: int = 0) -> None:
         retries, self._retries = self._place.retries - self._retries, self._place.retries
-        self._wait(
+        answer = self._wait(
             "sync_report", doing=doing, sent_bytes=sent_bytes, sent_objects=sent_objects,
             retries=retries,
         )  # fmt: skip
+        time.sleep(self._pace.rest_s(answer["requests"]))
 
     def _wait(self, verb: str, **arguments: Any) -> Any:
         return trio.from_thread.run(partial(self._ask, verb, **arguments))

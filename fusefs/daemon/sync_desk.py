@@ -292,13 +292,14 @@ class SyncDesk:
             arguments.name, row, arguments.sequence, arguments.segment, arguments.time_ns
         )
 
-    async def report(self, arguments: ReportArguments, _uid: int) -> None:
-        """What the agent does, and how it goes."""
+    async def report(self, arguments: ReportArguments, _uid: int) -> Record:
+        """What the agent does, and how it goes; the answer tells it how busy users are."""
         row = self._syncing.find(arguments.name, arguments.number)
         self._syncing.report(
             arguments.name, row, arguments.doing, arguments.error,
             (arguments.sent_bytes, arguments.sent_objects, arguments.retries),
         )  # fmt: skip
+        return {"requests": self._filesystem.tally.requests}
 
     VERBS: ClassVar[Mapping[str, Verb]] = {
         "remotes": Verb(NamesArguments, remotes),
