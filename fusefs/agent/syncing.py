@@ -6,7 +6,7 @@ and no other does.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -107,7 +107,7 @@ class _Task:
             self._place, self._publisher = place, publisher
         assert self._publisher is not None
         if order["do"] == "send":
-            await self._call(self._publisher.send, _wanted(order["segments"]))
+            await self._call(self._publisher.send, [Wanted.of(one) for one in order["segments"]])
         elif order["do"] == "publish":
             await self._call(self._publisher.publish)
         else:
@@ -163,7 +163,7 @@ class _Source:
     def table(self, cut: Cut, first: int) -> Table:
         answer = self._wait("sync_table", cut=cut.number, first=first)
         segments = [Segment(n, size, bytes.fromhex(x)) for n, size, x in answer["segments"]]
-        return Table(segments, _wanted(answer["lacking"]))
+        return Table(segments, [Wanted.of(one) for one in answer["lacking"]])
 
     def stored(self, segments: list[Segment]) -> None:
         copies = [(one.number, one.name, one.size, one.digest.hex()) for one in segments]
@@ -192,17 +192,3 @@ class _Source:
 
     def _wait(self, verb: str, **arguments: Any) -> Any:
         return trio.from_thread.run(partial(self._ask, verb, **arguments))
-
-
-def _wanted(records: Sequence[dict[str, Any]]) -> list[Wanted]:
-    return [
-        Wanted(
-            one["segment"],
-            one["is_here"],
-            tuple(
-                Elsewhere(it["remote"], it["name"], it["size"], bytes.fromhex(it["digest"]))
-                for it in one["elsewhere"]
-            ),
-        )
-        for one in records
-    ]

@@ -3,8 +3,8 @@
 `daemon.syncing` answers, and `agent.syncing` asks it over the control socket.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from fusefs.sync.layout import Checkpoint, Place, Segment
 
@@ -24,6 +24,15 @@ class Wanted(NamedTuple):
     segment: int
     is_here: bool
     elsewhere: tuple[Elsewhere, ...] = ()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Wanted":
+        """As `daemon.syncing` describes it over the control socket."""
+        copies = (
+            Elsewhere(one["remote"], one["name"], one["size"], bytes.fromhex(one["digest"]))
+            for one in record["elsewhere"]
+        )
+        return cls(record["segment"], record["is_here"], tuple(copies))
 
 
 class Cut(NamedTuple):

@@ -64,7 +64,7 @@ class Desk:
 
     def wanted(self) -> list[Wanted]:
         lacking = self.syncing.copies.lacking(self.row.number)
-        return wanted_of([self.syncing._described(one, self.row) for one in lacking])
+        return [Wanted.of(self.syncing._described(one, self.row)) for one in lacking]
 
     # -- publish.Source
 
@@ -81,7 +81,7 @@ class Desk:
     def table(self, cut: Cut, first: int) -> Table:
         answer = self.syncing.table(self.row, cut.number, first)
         segments = [Segment(n, size, bytes.fromhex(x)) for n, size, x in answer["segments"]]
-        return Table(segments, wanted_of(answer["lacking"]))
+        return Table(segments, [Wanted.of(one) for one in answer["lacking"]])
 
     def stored(self, segments: list[Segment]) -> None:
         copies = [(one.number, Copy(one.name, one.size, one.digest, 1)) for one in segments]
@@ -103,20 +103,6 @@ class Desk:
 
     def tell(self, doing: str, sent_bytes: int = 0, sent_objects: int = 0) -> None:
         """Nobody listens."""
-
-
-def wanted_of(records: list[dict[str, Any]]) -> list[Wanted]:
-    return [
-        Wanted(
-            one["segment"],
-            one["is_here"],
-            tuple(
-                Elsewhere(it["remote"], it["name"], it["size"], bytes.fromhex(it["digest"]))
-                for it in one["elsewhere"]
-            ),
-        )
-        for one in records
-    ]
 
 
 def rows_of(store: Store) -> Rows:
