@@ -22,8 +22,10 @@ from fusefs.errors import (
     RemoteUnreachable,
 )
 from fusefs.remotes.address import connect
+from fusefs.remotes.api import Remote
 from fusefs.remotes.secrets import Secrets
 from tests.conftest import run_fusefs
+from tests.disks import small_ext4
 from tests.remotes.proxy import Proxy
 from tests.remotes.servers import (
     ACCESS_KEY,
@@ -61,18 +63,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 of 16 MiB."""
     if os.getuid():
         pytest.skip("needs to be root")
-    image, path = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(16 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=True)
-    path.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no loop device: {done.stderr.strip()}")
-    try:
+    with small_ext4(tmp_path, 16 * MIB, has_journal=False) as path:
         yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 def test_a_good_place_passes_and_is_left_clean(seaweed: SeaweedS3) -> None:
@@ -287,13 +279,21 @@ def test_a_server_that_does_not_run_is_unreachable(scheme: str, tmp_path: Path) 
     assert "Connection refused" in said
 
 
+def _through(line: Proxy, server: Server, options: str = "") -> Remote:
+    """The remote of a server behind a proxy."""
+    url = server.at(line.port)
+    if options:
+        url += ("&" if "?" in url else "?") + options
+    return connect(url, Secrets(server.secrets, "test"))
+
+
 @pytest.mark.parametrize("kind", ["seaweed", "webdav", "sshd"])
 def test_a_cut_connection_leaves_nothing_under_the_name(
     kind: str, request: pytest.FixtureRequest, proxy: Callable[[Server], Proxy]
 ) -> None:
     server: Server = request.getfixturevalue(kind)
     before = proxy(server)
-    remote = connect(server.at(before.port), Secrets(server.secrets, "test"))
+    remote = _through(before, server)
     content = os.urandom(8 * MIB)
     remote.put(f"cut/{kind}/warm", b"x")
     before.cut_after(3 * MIB)
@@ -318,9 +318,7 @@ def test_a_server_that_stalls_is_given_up(
 ) -> None:
     server: Server = request.getfixturevalue(kind)
     before = proxy(server)
-    url = server.at(before.port)
-    mark = "&" if "?" in url else "?"
-    remote = connect(f"{url}{mark}timeout=1s", Secrets(server.secrets, "test"))
+    remote = _through(before, server, "timeout=1s")
     remote.put(f"stall/{kind}", b"x")
     before.stall()
     for call in (
@@ -344,7 +342,7 @@ def test_a_server_that_stalls_does_not_stop_the_other_threads(
     # that waits for them lets it.
     server: Server = request.getfixturevalue(kind)
     before = proxy(server)
-    remote = connect(server.at(before.port), Secrets(server.secrets, "test"))
+    remote = _through(before, server)
     remote.put(f"threads/{kind}", b"x")
     calls: tuple[Callable[[], object], ...] = (
         lambda: list(remote.list("threads/")),
@@ -370,9 +368,8 @@ def test_a_slow_line_is_no_stall(
 ) -> None:
     server: Server = request.getfixturevalue(kind)
     before = proxy(server)
-    url = server.at(before.port)
     options = "timeout=1s" if kind == "sshd" else "timeout=1s&slowest=100K"
-    remote = connect(f"{url}{'&' if '?' in url else '?'}{options}", Secrets(server.secrets, "t"))
+    remote = _through(before, server, options)
     remote.put(f"slow/{kind}/warm", b"x")
     before.throttle(MIB)
     content = os.urandom(3 * MIB)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
+from tests.disks import small_ext4
 
 pytestmark = [
     pytest.mark.mount,
@@ -34,22 +35,8 @@ EXPECTED = ["background work waits for space", "a record is cut short"]
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small ext4, with the ballast on it."""
-    image, path = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(256 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    path.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no loop device: {done.stderr.strip()}")
-    try:
-        ballast = os.open(path / "ballast", os.O_CREAT | os.O_WRONLY)
-        os.posix_fallocate(ballast, 0, BALLAST_BYTES)
-        os.close(ballast)
+    with small_ext4(tmp_path, 256 * MIB, BALLAST_BYTES) as path:
         yield path
-    finally:
-        # -l: whatever a failed test left, the machine is as before; the loop device goes with it.
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture

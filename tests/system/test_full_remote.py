@@ -1,7 +1,6 @@
 """The disk of a remote is full: it is told, some of it stays free, and room helps by itself."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from fusefs.errors import RemoteFull
 from fusefs.remotes.address import connect
 from fusefs.remotes.room import MARGIN_BYTES
 from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.disks import small_ext4
 from tests.remotes.servers import SshSftp
 from tests.system.synced import assert_restorable, record
 
@@ -26,21 +26,8 @@ MIB = 1 << 20
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small ext4, with somebody else's file on it."""
-    image, path = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(128 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    path.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, path], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no loop device: {done.stderr.strip()}")
-    try:
-        ballast = os.open(path / "ballast", os.O_CREAT | os.O_WRONLY)
-        os.posix_fallocate(ballast, 0, 64 * MIB)
-        os.close(ballast)
+    with small_ext4(tmp_path, 128 * MIB, 64 * MIB) as path:
         yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 def free(disk: Path) -> int:

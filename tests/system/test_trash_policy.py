@@ -12,6 +12,7 @@ from random import Random
 import pytest
 
 from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.disks import small_ext4
 from tests.system.test_bad_input import assert_refused
 from tests.system.test_tools import needs
 from tests.system.test_tools import run as run_tool
@@ -240,23 +241,15 @@ def test_what_is_above_the_size_goes_oldest_first(
 @pytest.fixture
 def small(tmp_path: Path, mnt: Path) -> Iterator[Mounted]:
     """A filesystem whose store lies on a disk of 160 MiB."""
-    image, disk = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(160 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    disk.mkdir()
-    done = subprocess.run(["mount", "-o", "loop", image, disk], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no loop device: {done.stderr.strip()}")
-    mounted = Mounted(disk / "store", mnt)
-    mounted.expected = ["background work waits for space", "purging early"]
-    try:
-        fusefs("init", mounted.store)
-        mounted.mount()
-        yield mounted
-    finally:
-        mounted.clean_up()
-        subprocess.run(["umount", "-l", disk], check=True)
+    with small_ext4(tmp_path, 160 * MIB) as disk:
+        mounted = Mounted(disk / "store", mnt)
+        mounted.expected = ["background work waits for space", "purging early"]
+        try:
+            fusefs("init", mounted.store)
+            mounted.mount()
+            yield mounted
+        finally:
+            mounted.clean_up()
     assert mounted.unexpected() == []
 
 
