@@ -23,8 +23,9 @@ MIB = 1 << 20
 SIZE = int(os.environ.get("FUSEFS_COPY_MIB", "48")) * MIB
 KILLS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "3"))
 SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
-#: Headers, rows and seals that each run leaves in the log, as a part of the size.
-BOOKS = 0.0008
+#: Headers, rows and seals that each run leaves in the log, as a part of the size. They are more the
+#: slower the tool: in the worst case a batch for each block, with up to 1 KiB of extents.
+BOOKS = 0.002
 
 
 def write_source(path: Path) -> None:
