@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fusefs.base.clock import Clock, utc
@@ -26,12 +27,37 @@ Value = str | bytes | int | float | None
 Record = dict[str, Any]
 
 
+class Kind(StrEnum):
+    """What an event may tell of; the README has the fields of each."""
+
+    RECOVERED = "recovered"
+    MOUNTED = "mounted"
+    COLLECTED = "collected"
+    DAMAGED_READ = "damaged-read"
+    CORRUPTION = "corruption"
+    HEALED = "healed"
+    SCRUBBED = "scrubbed"
+    UPLOADED = "uploaded"
+    PARTIAL_SWEPT = "partial-swept"
+    RESTORE = "restore"
+    PURGE = "purge"
+    PURGE_JOB = "purge-job"
+    POLICY = "policy"
+    EVICTED = "evicted"
+    NOT_FETCHED = "not-fetched"
+    PUBLISHED = "published"
+    SYNC_ERROR = "sync-error"
+    SYNC_GOES_ON = "sync-goes-on"
+    TRANSFER = "transfer"
+    UNMOUNTING = "unmounting"
+
+
 class Event(NamedTuple):
     """One thing that happened. `number` counts from 1 since the store was opened."""
 
     number: int
     time_ns: int
-    kind: str
+    kind: Kind
     fields: dict[str, Value]
 
     def record(self) -> Record:
@@ -46,7 +72,7 @@ class Subscription:
     """What one subscriber has still to take. Made by `Events.subscribe`."""
 
     def __init__(
-        self, wake: Callable[[], object], kinds: Collection[str], limit: int | None = None
+        self, wake: Callable[[], object], kinds: Collection[Kind], limit: int | None = None
     ) -> None:
         self._wake = wake
         self._limit = limit or QUEUE_LIMIT
@@ -92,7 +118,7 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._subscriptions: list[Subscription] = []
 
-    def publish(self, kind: str, **fields: Value) -> None:
+    def publish(self, kind: Kind, **fields: Value) -> None:
         """Tell everybody. `fields` may have any names but number, time and kind."""
         self._last += 1
         event = Event(self._last, self._clock.time_ns(), kind, fields)
@@ -114,7 +140,7 @@ class Events:
         self,
         wake: Callable[[], object],
         after: int | None = None,
-        kinds: Collection[str] = (),
+        kinds: Collection[Kind] = (),
         limit: int | None = None,
     ) -> Iterator[Subscription]:
         """A subscription, inside the block: to the kept events, and to each one from now on.

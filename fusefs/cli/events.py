@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fusefs.base.events import Kind
 from fusefs.cli import output
 from fusefs.cli.arguments import Target
 from fusefs.cli.interrupt import at_interrupt
@@ -17,8 +18,12 @@ Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Go on with what comes, until the unmount or Ctrl-C.")
 ]
 Kinds = Annotated[
-    list[str] | None,
-    typer.Option("--kind", metavar="KIND", help="Only events of this kind; may be given again."),
+    list[Kind] | None,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help=f"Only events of this kind; may be given again. One of {', '.join(Kind)}.",
+    ),
 ]
 
 

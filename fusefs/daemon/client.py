@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fusefs.base.events import Kind
 from fusefs.daemon.wire import decode_error, encode, socket_address
 from fusefs.errors import DaemonFailed, FusefsError, NotPermitted
 
@@ -150,7 +151,7 @@ class Client:
         self,
         after: int | None = None,
         follow: bool = False,
-        kinds: Collection[str] = (),
+        kinds: Collection[Kind] = (),
         buffer: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """What happened, see `Events.subscribe`; with `follow` goes on until the mount has ended.

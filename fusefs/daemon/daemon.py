@@ -27,6 +27,7 @@ import structlog
 import trio
 
 from fusefs.base import memory
+from fusefs.base.events import Kind
 from fusefs.config.options import MountOptions
 from fusefs.daemon.agent_process import AgentProcess
 from fusefs.daemon.control import ControlServer
@@ -208,7 +209,7 @@ class _Daemon:
         if not self._is_ready:
             raise DaemonFailed(f"{self._mountpoint} was unmounted before it answered")
         log.info("unmounted", mountpoint=self._mountpoint)
-        filesystem.events.publish("unmounting", mountpoint=os.fsencode(self._mountpoint))
+        filesystem.events.publish(Kind.UNMOUNTING, mountpoint=os.fsencode(self._mountpoint))
 
     async def _announce(self, filesystem: Filesystem) -> None:
         """Say that we are ready, as soon as the mount answers through the kernel."""
@@ -220,7 +221,7 @@ class _Daemon:
         self._is_ready = True
         log.info("mounted", store=self._store, mountpoint=self._mountpoint)
         filesystem.events.publish(
-            "mounted", store=os.fsencode(self._store), mountpoint=os.fsencode(self._mountpoint)
+            Kind.MOUNTED, store=os.fsencode(self._store), mountpoint=os.fsencode(self._mountpoint)
         )
         self._notifier.ready(f"{self._store} on {self._mountpoint}")
         self._call_ready()

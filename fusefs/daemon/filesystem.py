@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from fusefs.base.clock import Clock, SystemClock
-from fusefs.base.events import Events
+from fusefs.base.events import Events, Kind
 from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.daemon.collecting import Collected, Collecting
@@ -153,25 +153,25 @@ class Filesystem:
     def _tell(self, one: Entry) -> None:
         if one.state in (State.COMPLETE, State.ERROR):
             self.events.publish(
-                "purge", entry=one.number, path=b"/" + one.origin, state=one.state.value,
+                Kind.PURGE, entry=one.number, path=b"/" + one.origin, state=one.state.value,
                 job=one.job, errno=one.errno, error=one.message,
             )  # fmt: skip
 
     def _tell_over(self, job: Job) -> None:
         self.events.publish(
-            "purge-job", job=job.number, why=job.cause, done=job.done, failed=job.failed,
+            Kind.PURGE_JOB, job=job.number, why=job.cause, done=job.done, failed=job.failed,
             in_use=job.skipped,
         )  # fmt: skip
 
     def _tell_collected(self, done: Collected) -> None:
         self.events.publish(
-            "collected", segments=done.segments, freed_bytes=done.freed_bytes,
+            Kind.COLLECTED, segments=done.segments, freed_bytes=done.freed_bytes,
             moved_bytes=done.moved_bytes, failed_segments=done.failed_segments,
         )  # fmt: skip
 
     def _tell_corruption(self, one: Corruption) -> None:
         self.events.publish(
-            "corruption", block=one.block, segment=format.segment_name(one.segment),
+            Kind.CORRUPTION, block=one.block, segment=format.segment_name(one.segment),
             offset=one.offset, state=one.state.value, reason=one.reason,
             path=one.objects[0].path if one.objects else None,
             inode=one.objects[0].ino if one.objects else None,
@@ -179,23 +179,23 @@ class Filesystem:
 
     def _tell_evicted(self, done: Evicted) -> None:
         self.events.publish(
-            "evicted",
+            Kind.EVICTED,
             segments=done.segments,
             freed_bytes=done.freed_bytes,
             refused=len(done.refused),
         )
 
     def _tell_not_fetched(self, segment: int, why: str) -> None:
-        self.events.publish("not-fetched", segment=format.segment_name(segment), reason=why)
+        self.events.publish(Kind.NOT_FETCHED, segment=format.segment_name(segment), reason=why)
 
     def _tell_healed(self, number: int, bad: Block) -> None:
         self.events.publish(
-            "healed", block=number, segment=format.segment_name(bad.segment), offset=bad.offset
+            Kind.HEALED, block=number, segment=format.segment_name(bad.segment), offset=bad.offset
         )
 
     def _tell_scrubbed(self, done: Pass) -> None:
         self.events.publish(
-            "scrubbed", blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged
+            Kind.SCRUBBED, blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged
         )
 
     @classmethod
@@ -239,7 +239,7 @@ class Filesystem:
         store.forget_old_index()
         if replay.batches:
             log.info("recovered", replayed_records=replay.batches, blocks=replay.blocks)
-            filesystem.events.publish("recovered", records=replay.batches)
+            filesystem.events.publish(Kind.RECOVERED, records=replay.batches)
         return filesystem
 
     def resolve(self, path: bytes) -> Inode:

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import trio
 
-from fusefs.base.events import QUEUE_LIMIT, Events, Subscription
+from fusefs.base.events import QUEUE_LIMIT, Events, Kind, Subscription
 from fusefs.daemon.wire import encode, encode_error
 from fusefs.errors import FusefsError
 
@@ -32,7 +32,7 @@ class EventsArguments(msgspec.Struct, forbid_unknown_fields=True):
 
     after: Annotated[int, msgspec.Meta(ge=0)] | None = None
     follow: bool = False
-    kinds: list[str] = []
+    kinds: list[Kind] = []
     buffer: Annotated[int, msgspec.Meta(ge=1, le=QUEUE_LIMIT)] = QUEUE_LIMIT
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 import trio
 
-from fusefs.base.events import Events
+from fusefs.base.events import Events, Kind
 from fusefs.errors import FusefsError, InUse, Refused, WrongState
 from fusefs.files.files import Files
 from fusefs.model.entry import Cause
@@ -140,7 +140,7 @@ class Sweeping:
             return
         self._tree.unlink(place.parent, place.name, caller)
         self.forget_name(place.parent, place.name)
-        self._events.publish("partial-swept", path=path, size=inode.size, offset=one.offset)
+        self._events.publish(Kind.PARTIAL_SWEPT, path=path, size=inode.size, offset=one.offset)
         log.info("swept a partial", path=shown, size=inode.size, why=one.why)
 
     async def run(self) -> None:

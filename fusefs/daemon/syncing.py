@@ -21,7 +21,7 @@ import structlog
 import trio
 
 from fusefs.base.clock import utc
-from fusefs.base.events import Events
+from fusefs.base.events import Events, Kind
 from fusefs.errors import NoSuchRemote, WrongState
 from fusefs.model.remote import Copy, Remote
 from fusefs.store.store import Store
@@ -287,7 +287,7 @@ class Syncing:
         state.is_asked = False
         state.behind_since = None if cut.acts == self._store.acts else trio.current_time()
         self._events.publish(
-            "published", remote=name, sequence=sequence, segment=cut.end[0]
+            Kind.PUBLISHED, remote=name, sequence=sequence, segment=cut.end[0]
         )  # fmt: skip
         if len(self.copies.held(row.number)) > len(cut.needed):
             for _ in self.copies.forget_dead():
@@ -320,14 +320,14 @@ class Syncing:
             state.error is None or state.error["message"] != error["message"]
         ):
             log.warning("sync waits", remote=name, error=error["message"])
-            self._events.publish("sync-error", remote=name, error=error["message"])
+            self._events.publish(Kind.SYNC_ERROR, remote=name, error=error["message"])
             state.error_ns = self._store.clock.time_ns()
         if error is not None:
             state.failures += 1
             state.is_asked = False  # the next try is in its own time
         elif state.error is not None:
             log.info("sync goes on", remote=name)
-            self._events.publish("sync-goes-on", remote=name)
+            self._events.publish(Kind.SYNC_GOES_ON, remote=name)
         state.error = error
 
     # -- for users

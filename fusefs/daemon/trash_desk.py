@@ -12,6 +12,7 @@ from typing import ClassVar
 import msgspec
 import trio
 
+from fusefs.base.events import Kind
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.purge_requests import PurgeRequests
 from fusefs.daemon.trash_records import Record, TrashRecords, page
@@ -148,7 +149,7 @@ class TrashDesk:
                 filesystem.forget_name(parent, name)
         await filesystem.flush()
         if restorer.restored:
-            filesystem.events.publish("restore", uid=uid, paths=len(restorer.restored))
+            filesystem.events.publish(Kind.RESTORE, uid=uid, paths=len(restorer.restored))
         return {
             "restored": ["/" + os.fsdecode(path) for path in restorer.restored],
             "failed": [
@@ -198,7 +199,7 @@ class TrashDesk:
             else:
                 self._change_rule(inode, arguments)
             await self._filesystem.flush()
-            self._filesystem.events.publish("policy", path=b"/" + arguments.path, uid=uid)
+            self._filesystem.events.publish(Kind.POLICY, path=b"/" + arguments.path, uid=uid)
         retention = self._trash.retention
         above = self._tree.inode(inode.parent or ROOT_INO)
         keeping = retention.at(inode, above) if inode.is_dir else None

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 import trio
 
+from fusefs.base.events import Kind
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.verbs import Verb
 from fusefs.model.inode import ROOT_INO
@@ -111,7 +112,7 @@ class UploadDesk:
             tree = self._filesystem.tree
             above = tree.path_of(tree.inode(done.parent))
             path = b"/".join((b"", above, done.name) if above else (b"", done.name))
-            self._filesystem.events.publish("uploaded", path=path, uid=uid)
+            self._filesystem.events.publish(Kind.UPLOADED, path=path, uid=uid)
         return {"was_already": done.was_already}
 
     async def abort(self, arguments: UploadArguments, _uid: int) -> Record:

@@ -24,7 +24,7 @@ import structlog
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, SetattrFields
 
-from fusefs.base.events import Events
+from fusefs.base.events import Events, Kind
 from fusefs.base.tally import Tally
 from fusefs.config.options import MountOptions
 from fusefs.errors import BadPolicy, FusefsError, Refused, StoreDamaged
@@ -473,7 +473,7 @@ class Operations(pyfuse3.Operations):
         except StoreDamaged as damage:
             path = a_path_of(self._tree, file.inode.ino)
             log.error("damaged content", path=os.fsdecode(path), offset=off, error=str(damage))
-            self._events.publish("damaged-read", path=b"/" + path, offset=off)
+            self._events.publish(Kind.DAMAGED_READ, path=b"/" + path, offset=off)
             raise FUSEError(errno.EIO) from None
 
     @_answer

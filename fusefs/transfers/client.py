@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import msgspec
 
 from fusefs import errors
+from fusefs.base.events import Kind
 from fusefs.errors import FusefsError, NotRunning
 from fusefs.model.transfer import TERMINAL, Policy, Status
 
@@ -64,7 +65,7 @@ class Daemon(AbstractContextManager[Any], Protocol):
         self,
         after: int | None = None,
         follow: bool = False,
-        kinds: Sequence[str] = (),
+        kinds: Sequence[Kind] = (),
         buffer: int | None = None,
     ) -> Iterator[dict[str, Any]]: ...
 
@@ -149,7 +150,7 @@ class Subscription:
         last = 0
         for event in daemon.events():
             last = event["number"]
-        self._events = daemon.events(after=last, follow=True, kinds=("transfer",), buffer=buffer)
+        self._events = daemon.events(after=last, follow=True, kinds=(Kind.TRANSFER,), buffer=buffer)
         self._is_over = False
         self._taking = threading.Lock()
         self.dropped = 0

@@ -15,7 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from fusefs.base.clock import Clock
-from fusefs.base.events import Events
+from fusefs.base.events import Events, Kind
 from fusefs.config.transfers import TransferOptions
 from fusefs.errors import (
     AlreadyRunning,
@@ -180,7 +180,7 @@ class Transfers:
             self.open[id] = transfer
         asked = self.records.specification(id)
         self._events.publish(
-            "transfer", id=shown(id), status=transfer.status.value, description=asked.description
+            Kind.TRANSFER, id=shown(id), status=transfer.status.value, description=asked.description
         )
 
     def _hand_on(self, id: bytes, transfer: Transfer) -> None:

@@ -63,7 +63,7 @@ def test_from_the_mount_to_the_unmount(mounted: Mounted) -> None:
         assert second == {**collected, **second}
         assert (second["number"], second["kind"]) == (2, "collected")
         assert kept(mounted.store) == [first, second]
-        assert kept("--kind", "collected", "--kind", "odd", mounted.mnt) == [second]
+        assert kept("--kind", "collected", "--kind", "purge", mounted.mnt) == [second]
         mounted.umount()
         assert next_event(process)["kind"] == "unmounting"
         assert end_of(process) == (0, b"", b"")

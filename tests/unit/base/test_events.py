@@ -1,11 +1,13 @@
 """Each event comes to each subscriber once and in order, and nobody waits for a slow one."""
 
 import os
+import re
 
 import pytest
 
 from fusefs.base import events as events_module
-from fusefs.base.events import KEPT, Events, Record
+from fusefs.base.events import KEPT, Events, Kind, Record
+from tests.conftest import ROOT
 from tests.unit.clocks import ManualClock
 
 
@@ -19,7 +21,7 @@ def events(clock: ManualClock) -> Events:
     return Events(clock)
 
 
-def publish(events: Events, count: int, kind: str = "purge") -> None:
+def publish(events: Events, count: int, kind: Kind = Kind.PURGE) -> None:
     for number in range(count):
         events.publish(kind, entry=number)
 
@@ -35,7 +37,7 @@ def silent() -> None:
 def test_an_event_is_stamped_and_has_its_fields(events: Events, clock: ManualClock) -> None:
     publish(events, 1)
     clock.advance(0.25)
-    events.publish("restore", path=b"a\xff", to=None)
+    events.publish(Kind.RESTORE, path=b"a\xff", to=None)
     second = events.since(1)[0].record()
     assert second == {
         "number": 2,
@@ -92,15 +94,24 @@ def test_a_subscriber_is_woken_once_for_what_it_has_not_taken(events: Events) ->
 
 def test_only_the_wanted_kinds(events: Events) -> None:
     woken: list[int] = []
-    publish(events, 2, "purge")
-    publish(events, 1, "restore")
-    with events.subscribe(lambda: woken.append(1), kinds=["restore", "mounted"]) as subscription:
+    publish(events, 2, Kind.PURGE)
+    publish(events, 1, Kind.RESTORE)
+    with events.subscribe(
+        lambda: woken.append(1), kinds=[Kind.RESTORE, Kind.MOUNTED]
+    ) as subscription:
         assert numbers(subscription.take(9)) == [3]
         woken.clear()
-        publish(events, 5, "purge")
+        publish(events, 5, Kind.PURGE)
         assert (subscription.take(9), woken) == ([], [])
-        publish(events, 1, "restore")
+        publish(events, 1, Kind.RESTORE)
         assert numbers(subscription.take(9)) == [9]
+
+
+def test_the_readme_has_each_kind_and_no_other() -> None:
+    text = (ROOT / "README.rst").read_text()
+    table = text[text.index("\nEvents\n---") : text.index("programs can follow a mount")]
+    named = re.findall(r"^``([a-z-]+)`` ", table, re.MULTILINE)
+    assert named == [*Kind, "lost"]
 
 
 def test_who_falls_behind_is_told_how_much_it_lost(

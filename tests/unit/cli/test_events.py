@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.base.events import Kind
 from fusefs.cli.app import run
 from fusefs.cli.interrupt import at_interrupt
 from fusefs.config.options import StoreOptions
-from fusefs.errors import DaemonFailed, NotMounted
+from fusefs.errors import DaemonFailed, NotMounted, UsageError
 from fusefs.store.store import Store
 from tests.unit.clocks import ManualClock
 
@@ -33,6 +34,18 @@ def test_a_store_that_is_not_mounted_cannot_be_followed(
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert "is not mounted" in err
+
+
+@pytest.mark.parametrize("follow", [[], ["--follow"]])
+def test_an_unknown_kind_is_refused_and_the_known_ones_are_named(
+    store: str, capfd: pytest.CaptureFixture[str], follow: list[str]
+) -> None:
+    asked = ["events", *follow, "--kind", "mounted", "--kind", "colected", store]
+    assert run(asked) == UsageError.exit_code == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "'colected'" in err
+    assert [kind for kind in Kind if f"'{kind}'" not in err] == []
 
 
 def test_the_page_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from fusefs.base.events import Kind
 from fusefs.daemon import control
 from fusefs.daemon.client import Client
 from fusefs.daemon.following import MAX_FOLLOWERS
@@ -50,20 +51,20 @@ async def following(box: Running, **arguments: object) -> AsyncIterator[Follower
         yield Follower(stream)
 
 
-def publish(box: Running, count: int = 1, kind: str = "purge", size: int = 0) -> None:
+def publish(box: Running, count: int = 1, kind: Kind = Kind.PURGE, size: int = 0) -> None:
     for _ in range(count):
         box.service.events.publish(kind, path=b"x" * size)
 
 
 async def test_what_is_kept_comes_to_an_end_and_the_connection_goes_on(tmp_path: Path) -> None:
     def talk(client: Client) -> list[Any]:
-        odd = [record["path"] for record in client.events(after=999, kinds=["odd"])]
-        purged = [record["number"] for record in client.events(kinds=["purge"])]
-        return [odd, purged, list(client.events(kinds=["none"])), client.ask("trash_list")]
+        odd = [record["path"] for record in client.events(after=999, kinds=[Kind.RESTORE])]
+        purged = [record["number"] for record in client.events(kinds=[Kind.PURGE])]
+        return [odd, purged, list(client.events(kinds=[Kind.POLICY])), client.ask("trash_list")]
 
     async with running(tmp_path) as box:
         publish(box, 700)
-        box.service.events.publish("odd", path=ODD)
+        box.service.events.publish(Kind.RESTORE, path=ODD)
         publish(box, 2)
         expected = [[ODD], [*range(1, 701), 702, 703], [], [{"id": 1, "path": ODD}]]
         assert await box.ask(talk) == expected
@@ -75,10 +76,10 @@ async def test_two_followers_get_what_was_and_what_comes(tmp_path: Path) -> None
         async with following(box) as one, following(box, after=1, kinds=["restore"]) as two:
             assert [await one.number() for _ in range(2)] == [1, 2]
             publish(box, 500)
-            publish(box, 1, kind="restore")
+            publish(box, 1, kind=Kind.RESTORE)
             assert [await one.number() for _ in range(501)] == list(range(3, 504))
             assert await two.number() == 503
-            publish(box, 1, kind="restore")
+            publish(box, 1, kind=Kind.RESTORE)
             assert [await one.number(), await two.number()] == [504, 504]
 
 
@@ -129,6 +130,12 @@ async def test_followers_leave_room_for_others_and_the_next_one_is_refused(tmp_p
             assert await box.ask(Client.status)
         publish(box, 1)
         assert [await follower.number() for follower in followers] == [2] * MAX_FOLLOWERS
+
+
+async def test_who_asks_for_an_unknown_kind_is_told_and_not_left_waiting(tmp_path: Path) -> None:
+    async with running(tmp_path) as box, following(box, kinds=["purge", "prugde"]) as follower:
+        error = (await follower.next())["error"]
+        assert (error["class"], "'prugde'" in error["message"]) == ("UsageError", True)
 
 
 @pytest.mark.parametrize("farewell", [b"", b"x"])
