@@ -240,11 +240,12 @@ class SyncDesk:
     # -- the sync
 
     async def now(self, arguments: NamesArguments, _uid: int) -> list[Record]:
-        """Have all go to the remotes at once; returns at once, too. Raises NoSuchRemote."""
-        names = arguments.names or [name for name, _ in self._registry.synced()]
-        for name in names:
-            self._syncing.ask(self._registry.get(name))
-        return await self.remotes(NamesArguments(names), _uid)
+        """Have all go to the remotes at once; returns at once, too. Without names: to those that
+        are not paused. Raises NoSuchRemote; WrongState for one that is paused, or if all are."""
+        synced = list(self._registry.synced())
+        awake = [name for name, row in synced if not row.is_paused]
+        self._syncing.ask(arguments.names or awake or [name for name, _ in synced])
+        return await self.remotes(arguments, _uid)
 
     async def hold(self, arguments: HoldArguments, _uid: int) -> None:
         """Let a user tidy up in a remote. Raises NoSuchRemote, WrongState."""

@@ -12,7 +12,7 @@ far as it must outlive the daemon, in a `State` for the rest.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -332,19 +332,24 @@ class Syncing:
 
     # -- for users
 
-    def ask(self, row: Remote) -> None:
-        """Have everything go to a remote now. Raises WrongState."""
-        if row.is_paused or row.is_trash:
-            why = "is paused: fusefs sync resume" if row.is_paused else "is a trash remote"
-            raise WrongState(f"{row.url} {why}")
-        self.state(row).is_asked = True
+    def ask(self, names: Collection[str]) -> None:
+        """Have everything go to these remotes now. Raises NoSuchRemote, WrongState."""
+        rows = [(name, self.registry.get(name)) for name in names]
+        for name, row in rows:
+            if row.is_paused:
+                raise WrongState(f"the remote {name} is paused: fusefs sync resume PATH {name}")
+            if row.is_trash:
+                raise WrongState(f"the remote {name} is a trash remote, which nothing is synced to")
+        for _, row in rows:
+            self.state(row).is_asked = True
         self.changed()
 
     def adopted(self, name: str, row: Remote) -> None:
         """The remote is this store's now, behind what another has published."""
         state = self.state(row)
         state.published_acts, state.error, state.cut = -1, None, None
-        self.ask(row)
+        state.is_asked = True
+        self.changed()
         log.warning("a remote of another writer is taken over", remote=name, after=row.sequence)
 
     async def drain(self, tell: Callable[[int], None]) -> None:
@@ -355,8 +360,7 @@ class Syncing:
             name: self.state(row).failures for name, row in self.registry.synced()
             if not row.is_paused
         }  # fmt: skip
-        for name in waiting:
-            self.ask(self.registry.get(name))
+        self.ask(waiting)
         while True:
             late = []
             for name, failures in waiting.items():

@@ -6,15 +6,24 @@ import os
 import random
 import select
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fusefs.errors import DamageFound, NoSuchRemote, RemoteMissing, RemoteTaken, RemoteUnreachable
+from fusefs.errors import (
+    DamageFound,
+    NoSuchRemote,
+    RemoteMissing,
+    RemoteTaken,
+    RemoteUnreachable,
+    WrongState,
+)
 from fusefs.remotes.address import connect
 from fusefs.remotes.api import Remote
 from fusefs.sync import layout
-from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.conftest import COMMAND_TIMEOUT_S, Mounted, fusefs, run_fusefs
 from tests.system.synced import agent_of, assert_restorable, kill_agent, record
 from tests.system.trashcan import until
 
@@ -122,6 +131,47 @@ def test_a_paused_remote_gets_nothing_and_then_all(synced: Mounted, remote: Remo
     wait(synced)
     synced.umount()
     assert_restorable(synced.store, remote)
+
+
+@pytest.mark.parametrize("verb", ["now", "wait"])
+def test_others_do_not_wait_for_a_remote_that_is_paused(
+    synced: Mounted, place: Path, tmp_path: Path, verb: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    fusefs("remote", "add", synced.mnt, "disk", f"file://{other}")
+    fusefs("sync", "now", synced.mnt)
+    fusefs("sync", "pause", synced.mnt, "usb")
+    (synced.mnt / "a").write_bytes(os.urandom(MIB))
+    way_out = f"the remote usb is paused: fusefs sync resume {synced.mnt} usb"
+    done = run_fusefs("sync", verb, synced.mnt)
+    assert (done.returncode, done.stderr) == (0, f"fusefs: {way_out}\n")
+    assert (record(synced, "disk")["is_in_step"], record(synced, "usb")["is_in_step"]) == (1, 0)
+    named = run_fusefs("sync", verb, synced.mnt, "disk", "usb")
+    assert (named.returncode, way_out in named.stderr) == (WrongState.exit_code, True)
+    fusefs("sync", "pause", synced.mnt)
+    all_of_them = run_fusefs("sync", verb, synced.mnt)
+    assert all_of_them.returncode == WrongState.exit_code
+    assert f"fusefs sync resume {synced.mnt} disk usb" in all_of_them.stderr
+
+
+def test_who_waits_for_a_remote_hears_that_it_is_paused_meanwhile(
+    synced: Mounted, place: Path
+) -> None:
+    synced.expected += ["sync waits"]
+    place.rename(place.with_name("gone"))
+    (synced.mnt / "a").write_bytes(b"x")
+    with subprocess.Popen(
+        [sys.executable, "-m", "fusefs", "sync", "wait", synced.mnt], stderr=subprocess.PIPE
+    ) as waiting:
+        try:
+            until(lambda: record(synced, "usb")["error"] is not None)
+            assert waiting.poll() is None
+            fusefs("sync", "pause", synced.mnt)
+            _, said = waiting.communicate(timeout=COMMAND_TIMEOUT_S)
+        finally:
+            waiting.kill()
+    assert (waiting.returncode, b"is paused" in said) == (WrongState.exit_code, True)
 
 
 @pytest.mark.slow

@@ -37,7 +37,8 @@ def now(
 ) -> None:
     """Bring everything that was written up to now into the remotes, without waiting for quiet.
 
-    Returns when it is there. A remote that fails ends it with its error.
+    Returns when it is there. A remote that fails ends it with its error. One that is paused is left
+    out, and named, unless there is no other.
 
     \b
     Example:
@@ -52,7 +53,8 @@ def wait(
 ) -> None:
     """Wait until everything that was written up to now is in the remotes, also if they fail now.
 
-    The exit code is 61 when that is not so in time.
+    The exit code is 61 when that is not so in time. A remote that is paused is not waited for, and
+    named, unless there is no other.
 
     \b
     Example:
@@ -83,26 +85,29 @@ def drain(
     progress: Callable[[int, int], None] | None = None,
     *,
     is_asked: bool = True,
-    is_patient: bool = False,
 ) -> list[Record]:
     """Wait until all that was written up to now is in the remotes; their records then.
 
-    With `is_asked` they are to hurry, and unless `is_patient` a failure ends it. Raises WrongState,
-    RemoteUnreachable when `timeout_s` is over, the error of a remote that fails.
+    Without `names`: in those that are not paused; the others are complained of. With `is_asked`
+    they are to hurry, and a failure ends it. Raises WrongState for a remote of `names` that is
+    paused, if all are, and for one that becomes so; RemoteUnreachable when `timeout_s` is over, the
+    error of a remote that fails.
     """
     from fusefs.errors import RemoteUnreachable, WrongState
 
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    if surface.status()["mountpoint"] is None:
+    mountpoint = surface.status()["mountpoint"]
+    if mountpoint is None:
         raise WrongState("only a mounted store is synced: mount it first")
     surface.flush()
     begun = [one for one in surface.ask("remotes", names=names) if not one["is_trash"]]
     goal = max((one["acts"] for one in begun), default=0)
     failures = {one["name"]: one["failures"] for one in begun}
     asked = [one["name"] for one in begun if not one["is_paused"]]
-    for one in begun:
-        if one["is_paused"]:
-            raise WrongState(f"the remote {one['name']} is paused: fusefs sync resume")
+    if paused := [one["name"] for one in begun if one["is_paused"]]:
+        if names or not asked:
+            raise WrongState(_paused(paused, mountpoint))
+        output.complain(_paused(paused, mountpoint))
     if is_asked and asked:
         surface.ask("sync_now", names=asked)
     most = 0
@@ -116,7 +121,9 @@ def drain(
         if not late:
             return records
         for one in late:
-            if is_asked and not is_patient and one["failures"] > failures[one["name"]]:
+            if one["is_paused"]:
+                raise WrongState(_paused([one["name"]], mountpoint))
+            if is_asked and one["failures"] > failures[one["name"]]:
                 raise _error(one)
         if deadline is not None and time.monotonic() > deadline:
             raise RemoteUnreachable(_why(late))
@@ -127,6 +134,11 @@ def _has(record: Record, goal: int) -> bool:
     """Whether all acts up to `goal` are published."""
     is_far_enough: bool = record["published_acts"] >= goal
     return bool(record["is_in_step"]) or (record["sequence"] > 0 and is_far_enough)
+
+
+def _paused(names: list[str], mountpoint: str) -> str:
+    are = f"the remote {names[0]} is" if len(names) == 1 else f"the remotes {', '.join(names)} are"
+    return f"{are} paused: fusefs sync resume {mountpoint} {' '.join(names)}"
 
 
 def _error(record: Record) -> Exception:

@@ -149,7 +149,7 @@ async def test_who_asks_does_not_wait_and_a_failure_is_not_repeated_at_once(
     store: Store, sync: Syncing, autojump_clock: trio.testing.MockClock
 ) -> None:
     acts.put(store, row=b"x")
-    sync.ask(row(sync))
+    sync.ask(["usb"])
     found, after_s = await order(sync, rest_s=60)
     assert (found, after_s < 1) == ({"do": "publish"}, True)
     sync.report("usb", row(sync), "", {"class": "RemoteFull", "message": "full"}, (0, 0, 0))
@@ -171,8 +171,10 @@ async def test_paused_held_and_removed_remotes_get_nothing(
     assert after_s >= 50
     sync.registry.change("usb", is_paused=True)
     assert (await order(sync))[0] is None
-    with pytest.raises(WrongState, match="resume"):
-        sync.ask(row(sync))
+    sync.registry.add("other", Remote(number=0, url="file:///z", writer="me"))
+    with pytest.raises(WrongState, match="fusefs sync resume PATH usb"):
+        sync.ask(["other", "usb"])
+    assert not sync.state(sync.registry.get("other")).is_asked
     number = row(sync).number
     sync.registry.remove("usb")
     clock.advance(1)
@@ -180,6 +182,16 @@ async def test_paused_held_and_removed_remotes_get_nothing(
     assert row(sync).number != number
     with pytest.raises(NoSuchRemote):
         await sync.order("usb", number, 1, 0)
+
+
+async def test_a_paused_remote_that_is_taken_over_is_sent_to_when_it_is_resumed(
+    store: Store, sync: Syncing, autojump_clock: trio.testing.MockClock
+) -> None:
+    acts.put(store, row=b"x")
+    sync.adopted("usb", sync.registry.change("usb", is_paused=True, sequence=7))
+    assert (await order(sync))[0] is None
+    sync.registry.change("usb", is_paused=False)
+    assert (await order(sync))[0] == {"do": "publish"}
 
 
 async def test_what_is_of_use_to_nobody_is_not_sent(
