@@ -43,8 +43,9 @@ def scrub(
     """Read and verify all content now, or go on with a scrub that is under way.
 
     A mounted store does so by itself, slowly; see the mount options scrub_rate and scrub_every.
-    Each bad block is recorded with the files that need it, until it is good again or gone. The exit
-    code is 40 if there are any, also with --list. Ctrl-C ends the waiting; a mount goes on by
+    Each bad block is healed from a remote of a mounted store, or recorded with the files that need
+    it, until it is good again or gone. The exit code is 40 if there are records, also with --list.
+    Ctrl-C ends the waiting; a mount goes on by
     itself, and any other store with the next scrub.
 
     \b
@@ -134,9 +135,12 @@ def _rows(one: Record) -> list[tuple[str, ...]]:
 
 def _show_done(record: Record) -> None:
     blocks = output.counted(record["blocks"], "block", "blocks")
-    output.line(
-        f"read {output.size(record['read_bytes'])} in {blocks}, {record['damaged']} of them bad"
-    )
+    output.line(f"read {output.size(record['read_bytes'])} in {blocks}, {_bad(record, 'of them ')}")
+
+
+def _bad(record: Record, of_them: str = "") -> str:
+    healed = f", {record['healed']} of these healed" if record["healed"] else ""
+    return f"{record['damaged']} {of_them}bad{healed}"
 
 
 def _show_status(record: Record, as_json: bool) -> None:
@@ -154,7 +158,7 @@ def _show_status(record: Record, as_json: bool) -> None:
     if record["began"] is not None:
         fields += [
             ("began", f"{output.moment(record['began'])} UTC"),
-            ("read", f"{read} of {total}, {record['blocks']} blocks, {record['damaged']} bad"),
+            ("read", f"{read} of {total}, {record['blocks']} blocks, {_bad(record)}"),
         ]
     if record["trouble"]:
         fields.append(("waits", output.printable(record["trouble"])))

@@ -195,8 +195,9 @@ class Filesystem:
 
     def _tell_scrubbed(self, done: Pass) -> None:
         self.events.publish(
-            Kind.SCRUBBED, blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged
-        )
+            Kind.SCRUBBED, blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged,
+            healed=done.healed,
+        )  # fmt: skip
 
     @classmethod
     def open(

@@ -111,6 +111,7 @@ class Scrubbing:
             "read_bytes": one.read_bytes,
             "total_bytes": self._store.totals.stored_bytes,
             "damaged": one.damaged,
+            "healed": one.healed,
             "records": self.count(),
             "trouble": self._trouble,
         }
@@ -173,8 +174,8 @@ class Scrubbing:
             self.save()
         wanted = self._scrubber.after(self._pass.position)
         bad = await trio.to_thread.run_sync(self._scrubber.read, wanted)
-        await self._heal(wanted, bad)
-        self._take(wanted, bad)
+        healed = await self._heal(wanted, bad)
+        self._take(wanted, bad, healed)
         await self.settle()
         if wanted.is_end:
             self._end()
@@ -182,13 +183,16 @@ class Scrubbing:
             self.save()
         return True
 
-    async def _heal(self, wanted: Slice, bad: dict[int, Bad]) -> None:
-        """Take out of `bad` what was found to be good in a remote, and written anew."""
+    async def _heal(self, wanted: Slice, bad: dict[int, Bad]) -> int:
+        """Take out of `bad` what was found to be good in a remote, and written anew; how much."""
+        healed = 0
         for number, block in wanted.blocks:
             if number not in bad or not self._scrubber.is_in_place(number, block):
                 continue
             if await self.heal(number):
                 del bad[number]
+                healed += 1
+        return healed
 
     def _is_wanted(self) -> bool:
         if self._asked_rate is not None:
@@ -203,7 +207,7 @@ class Scrubbing:
         rate = self._rate if self._asked_rate is None else self._asked_rate
         return size / rate if rate else 0.0
 
-    def _take(self, wanted: Slice, bad: dict[int, Bad]) -> None:
+    def _take(self, wanted: Slice, bad: dict[int, Bad], healed: int) -> None:
         """Note what was read; forget records of blocks in the slice that are good or gone."""
         one = self._pass
         for number, block in wanted.blocks:
@@ -214,7 +218,8 @@ class Scrubbing:
         one.position = wanted.last
         one.blocks += len(wanted.blocks)
         one.read_bytes += wanted.size_bytes
-        one.damaged += len(bad)
+        one.damaged += len(bad) + healed
+        one.healed += healed
         self.scrubbed_blocks += len(wanted.blocks)
         self.scrubbed_bytes += wanted.size_bytes
         self._is_saved = False
@@ -238,7 +243,10 @@ class Scrubbing:
         self._is_saved = False
         self.save()
         done = self._pass
-        log.info("scrubbed", blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged)
+        log.info(
+            "scrubbed", blocks=done.blocks, read_bytes=done.read_bytes, damaged=done.damaged,
+            healed=done.healed,
+        )  # fmt: skip
         self.tell_over(done)
 
     def save(self) -> None:

@@ -8,7 +8,8 @@ class Pass(msgspec.Struct, array_like=True):
 
     `began_ns`, `ended_ns`: wall times; 0: not yet. `position`: the number of the last block that
     was dealt with. `blocks`, `read_bytes`: what was read so far, in bytes on the disk; `damaged`:
-    blocks of these that were bad.
+    blocks of these that were bad; `healed`: of these the ones that a remote had, and that were
+    written anew. Rows from before these were counted lack it.
     """
 
     began_ns: int = 0
@@ -17,6 +18,7 @@ class Pass(msgspec.Struct, array_like=True):
     blocks: int = 0
     read_bytes: int = 0
     damaged: int = 0
+    healed: int = 0
 
     @property
     def is_under_way(self) -> bool:

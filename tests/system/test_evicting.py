@@ -164,6 +164,23 @@ def test_a_flipped_byte_is_healed_and_reported(mounted: Mounted, place: Path) ->
     mounted.mount()
 
 
+def test_a_scrub_says_what_was_bad_and_what_is_healed(mounted: Mounted, place: Path) -> None:
+    fusefs("evict", mounted.mnt / "d")
+    info = json.loads(fusefs("info", "--json", mounted.mnt / "a"))
+    mounted.umount()
+    flip(mounted.store, info)
+    mounted.expected += ["a block is bad", "damaged content"]
+    missed = json.loads(run_fusefs("scrub", "--json", mounted.store).stdout)
+    assert (missed["damaged"], missed["healed"], len(missed["corruptions"])) == (1, 0, 1)
+    mounted.mount()
+    assert (mounted.mnt / "d" / "b").read_bytes() == B  # which the agent has fetched: it is there
+    assert "1 of them bad, 1 of these healed\n" in fusefs("scrub", mounted.mnt)
+    found = json.loads(fusefs("scrub", "--status", "--json", mounted.mnt))
+    assert (found["damaged"], found["healed"], found["records"]) == (1, 1, 0)
+    assert "1 bad, 1 of these healed\n" in fusefs("scrub", "--status", mounted.mnt)
+    assert "0 of them bad\n" in fusefs("scrub", mounted.mnt)
+
+
 def test_a_repair_takes_bad_content_from_a_remote(mounted: Mounted, place: Path) -> None:
     info = json.loads(fusefs("info", "--json", mounted.mnt / "a"))
     mounted.umount()

@@ -233,6 +233,8 @@ def test_a_scrub_heals(fs: InProcess) -> None:
     agent.run(act)
     assert fs.corruptions() == []
     assert fs.store.blocks.counts.healed == 1
+    told = [one.fields for one in fs.filesystem.events.since(0) if one.kind == "scrubbed"]
+    assert [(it["damaged"], it["healed"]) for it in told] == [(1, 0), (1, 1)]
     assert fs.read(b"a") == CONTENT
     spoil(fs, block, before)
 

@@ -94,6 +94,7 @@ def test_a_sound_store_has_no_records_and_all_of_it_was_read(fs: InProcess) -> N
     fs.scrub()
     record = fs.filesystem.scrubbing.record()
     assert (record["blocks"], record["read_bytes"], record["damaged"]) == (6, 6 * MIB, 0)
+    assert record["healed"] == 0
     assert (record["is_running"], record["total_bytes"], record["records"]) == (False, 6 * MIB, 0)
     assert record["began"] == record["ended"] == "2027-01-15T08:00:00.000000Z"
     (event,) = events(fs, "scrubbed")

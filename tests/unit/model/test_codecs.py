@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusefs.model import dirent, entry, extent, keys
+from fusefs.model import dirent, entry, extent, keys, scrub
 from fusefs.model.block import Block
 from fusefs.model.dirent import Dirent
 from fusefs.model.entry import Cause, Entry, Stamp, State
 from fusefs.model.extent import Extent
 from fusefs.model.inode import Inode
+from fusefs.model.scrub import Pass
 
 U8, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (8, 32, 64))
 TIME = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -98,3 +99,8 @@ def test_names_of_one_directory_stand_together(a: int, one: bytes, b: int, two: 
         assert (key(a, one) < key(b, two)) == ((a, one) < (b, two))
         assert keys.number(key(a, one)) == a
         assert key(a, one)[9:] == one
+
+
+def test_a_pass_that_was_noted_before_healed_blocks_were_counted_goes_on() -> None:
+    row = msgspec.msgpack.encode([5, 0, 7, 3, 300, 2])
+    assert scrub.unpack(row) == Pass(5, 0, 7, blocks=3, read_bytes=300, damaged=2, healed=0)
