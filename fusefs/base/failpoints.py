@@ -1,10 +1,11 @@
-"""Named places where a test can make the program fail or die.
+"""Named places where a test can make the program fail, die, or stop until it is told to go on.
 
 The code calls `hit("log.append")` at the places where the order of things matters. Without a
 plan that is one attribute test. A plan comes from a test in the same process (`arm`), or, for a
 daemon that a test starts, from ``FUSEFS_FAILPOINTS`` through the CLI::
 
     log.append=3:kill        the third time: SIGKILL to oneself
+    purge.ended=2:stop       the second time: SIGSTOP to oneself
     checkpoint.commit=1:EIO  the first time: OSError(EIO)
 
 `hits()` shows which were reached: a fault that was not hit is a test that tested nothing.
@@ -15,6 +16,7 @@ import os
 import signal
 from collections import Counter
 
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _plan: dict[str, tuple[int, str]] = {}
 _hits: Counter[str] = Counter()
 
@@ -29,8 +31,9 @@ def hit(name: str) -> None:
 
 
 def _fail(name: str, action: str) -> None:
-    if action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if action in _SIGNALS:
+        os.kill(os.getpid(), _SIGNALS[action])
+        return
     raise OSError(getattr(errno, action), f"failpoint {name}")
 
 
@@ -44,8 +47,8 @@ def arm(plan: str) -> None:
     for item in filter(None, plan.split(",")):
         name, _, rest = item.partition("=")
         count, _, action = rest.partition(":")
-        if not count.isdigit() or not (action == "kill" or hasattr(errno, action)):
-            raise ValueError(f"failpoint {item!r}: expected NAME=COUNT:kill or NAME=COUNT:ERRNO")
+        if not count.isdigit() or not (action in _SIGNALS or hasattr(errno, action)):
+            raise ValueError(f"failpoint {item!r}: expected NAME=COUNT:kill, :stop or :ERRNO")
         _plan[name] = int(count), action
 
 

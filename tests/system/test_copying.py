@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
-from tests.system.trashcan import NOBODY, fusefs_as
+from fusefs.daemon.writer import writer_of
+from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Mounted, fusefs, run_fusefs
+from tests.stops import has_stopped, stopped
+from tests.system.trashcan import NOBODY, fusefs_as, until
 
 pytestmark = pytest.mark.mount
 
@@ -48,10 +50,10 @@ def staging_files(directory: Path) -> list[Path]:
 class Running:
     """A copy in the background."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, **environ: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fusefs", "cp", "--json", *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,7 +65,7 @@ class Running:
 
     def end(self) -> tuple[int, str]:
         """Exit code, and what it said about errors."""
-        _, errors = self.process.communicate(timeout=90)
+        _, errors = self.process.communicate(timeout=COMMAND_TIMEOUT_S)
         return self.process.returncode, errors
 
 
@@ -134,16 +136,16 @@ def test_a_killed_daemon_and_the_copy_goes_on(mounted: Mounted, source: Path) ->
 
 
 def test_a_killed_daemon_and_a_second_run(mounted: Mounted, source: Path) -> None:
+    mounted.expected = ["a record is cut short"]
+    mounted.remount(FUSEFS_FAILPOINTS="log.append=45:kill")  # each block is one, of 49
     running = Running(source, mounted.mnt / "file")
-    wait_for_bytes(mounted, SIZE // 2, running)
-    mounted.kill()
     code, errors = running.end()
     assert code == 25
     assert "it will continue" in errors
+    mounted.wait_for_end()
     mounted.mount()
-    if not (mounted.mnt / "file").exists():
-        sent = copied(source, mounted.mnt / "file")["sent_bytes"]
-        assert sent <= SIZE // 2 + 4 * MIB, "beside what was being hashed, four blocks at most"
+    assert not (mounted.mnt / "file").exists()
+    assert copied(source, mounted.mnt / "file")["sent_bytes"] <= SIZE // 2 + 4 * MIB
     assert same(source, mounted.mnt / "file")
 
 
@@ -168,18 +170,17 @@ def test_two_sources_for_one_name_do_not_mix(mounted: Mounted, source: Path) -> 
 
 @pytest.mark.parametrize("how", ["written", "cut", "longer"])
 def test_a_source_that_changes_is_not_completed(mounted: Mounted, source: Path, how: str) -> None:
-    size = 200 * MIB
-    os.truncate(source, size)
+    mounted.remount(FUSEFS_FAILPOINTS="log.append=10:stop")
     running = Running(source, mounted.mnt / "file")
-    wait_for_bytes(mounted, MIB, running)
-    match how:
-        case "written":
-            with source.open("r+b") as file:
-                file.write(b"x")
-        case "cut":
-            os.truncate(source, 3 * MIB)
-        case "longer":
-            os.truncate(source, size + 1)
+    with stopped(mounted.pid):
+        match how:
+            case "written":
+                with source.open("r+b") as file:
+                    file.write(b"x")
+            case "cut":
+                os.truncate(source, 3 * MIB)
+            case "longer":
+                os.truncate(source, SIZE + 1)
     code, errors = running.end()
     assert code == 52
     assert "changed while it was read" in errors
@@ -360,10 +361,10 @@ def test_two_copies_into_a_store_that_is_not_mounted(store: Path, source: Path) 
 
 
 def test_a_copy_that_is_ended_unmounts(store: Path, source: Path) -> None:
-    running = Running(source, f"{store}:/one")
-    while str(store) not in Path("/proc/self/mountinfo").read_text():
-        assert running.process.poll() is None
-    running.process.send_signal(signal.SIGTERM)
+    running = Running(source, f"{store}:/one", FUSEFS_FAILPOINTS="log.append=10:stop")
+    with stopped(until(lambda: writer_of(store) if has_stopped(writer_of(store)) else None)):
+        assert str(store) in Path("/proc/self/mountinfo").read_text()
+        running.process.send_signal(signal.SIGTERM)
     running.end()
     assert str(store) not in Path("/proc/self/mountinfo").read_text()
     copied(source, f"{store}:/one")

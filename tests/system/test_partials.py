@@ -23,6 +23,8 @@ pytestmark = pytest.mark.mount
 
 MIB = 1 << 20
 SIZE = 24 * MIB
+#: Of it, to a tool that is interrupted.
+GIVEN = SIZE * 3 // 5
 ROUNDS = int(os.environ.get("FUSEFS_KILL_ROUNDS", "6"))
 SEED = int(os.environ.get("FUSEFS_KILL_SEED", "1"))
 #: Appends to a file what it lacks of another, and says after each piece how long it is now.
@@ -244,16 +246,34 @@ def _write_files(top: Path, sizes: tuple[int, ...], pipe: int) -> None:
 # -- plain tools store what is missing, and no more
 
 
+#: What rsync has as its way to another machine: starts the other end here, lets so many bytes
+#: through to it, and then no more, until it is killed.
+GATE = f"""
+import os, signal, subprocess, sys
+far = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE)
+left = {GIVEN}
+while data := os.read(0, min(left, 65536)):
+    far.stdin.write(data)
+    far.stdin.flush()
+    left -= len(data)
+signal.pause()
+"""
+
+
 def interrupted(mounted: Mounted, source: Path, words: list[str]) -> int:
-    """Kill a tool when it has stored a good half of the source; returns how many bytes it has."""
+    """Kill a tool that has got a good half of the source; returns how many bytes it has stored."""
     before = log_bytes(mounted)
-    command = ["cp", "/dev/stdin", words[-1]] if words[0] == "cp" else [*words, "--bwlimit=20m"]
+    if words[0] == "cp":
+        command = ["cp", "/dev/stdin", words[-1]]
+    else:
+        (gate := source.with_name("gate")).write_text(GATE)
+        command = [*words[:-1], "-e", f"{sys.executable} {gate}", f"here:{words[-1]}"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as tool:
         assert tool.stdin is not None
         if words[0] == "cp":
-            tool.stdin.write(source.read_bytes()[: SIZE * 3 // 5])
+            tool.stdin.write(source.read_bytes()[:GIVEN])
             tool.stdin.flush()
         until(lambda: log_bytes(mounted) - before > SIZE // 2)
         os.killpg(tool.pid, signal.SIGKILL)

@@ -1,6 +1,8 @@
 """A failpoint fails exactly when its plan says, and shows that it was reached."""
 
 import errno
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +31,19 @@ def test_the_planned_time_fails_and_the_others_pass() -> None:
     failpoints.hit("a")
     failpoints.hit("c")
     assert failpoints.hits() == {"a": 3, "c": 1}
+
+
+def test_who_is_stopped_goes_on_when_told() -> None:
+    failpoints.arm("a=1:stop")
+    child = os.fork()
+    if child == 0:
+        failpoints.hit("a")
+        os._exit(7)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    os.kill(child, signal.SIGCONT)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 def test_disarmed_nothing_fails() -> None:
