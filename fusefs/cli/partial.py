@@ -71,7 +71,9 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show how far a half-written file is good, after reading all of that again.
+    """Show how far a half-written file is good, after reading all of that again, and what it lacks.
+
+    Missing are the bytes of which nothing has come: 0-1048576 is the first MiB.
 
     \b
     Example:
@@ -85,7 +87,9 @@ def show(
     if as_json:
         output.as_json(record)
     else:
-        output.record(record)
+        missing = [f"{begin}-{end}" for begin, end in record["missing"]]
+        shown = {name: value for name, value in record.items() if value not in ("", None)}
+        output.record({**shown, "missing": missing or "nothing"})
 
 
 @app.command()

@@ -52,7 +52,7 @@ from fusefs.trash.expiry import Expiry
 from fusefs.trash.purge import Purger
 from fusefs.trash.trash import Trash
 from fusefs.tree.tree import Tree
-from fusefs.uploads.uploads import Uploads
+from fusefs.uploads.uploads import Finished, Uploads
 
 #: An index older than this makes a mount after a crash slower than it need be.
 CHECKPOINT_AGE_S = 2.0
@@ -276,6 +276,7 @@ class Filesystem:
             nursery.start_soon(self._run_ticks)
             nursery.start_soon(self._refill_hints)
             if not self.options.read_only:
+                nursery.start_soon(self._finish_uploads)
                 nursery.start_soon(self.collecting.run)
                 nursery.start_soon(self.evicting.run)
                 nursery.start_soon(self.purging.run)
@@ -316,6 +317,30 @@ class Filesystem:
             self.store.give_back_memory()  # the look at all blocks is one at all of the index
             await trio.sleep((time.monotonic() - started) * _REFILL_REST)
             started = time.monotonic()
+
+    async def _finish_uploads(self) -> None:
+        """Those whose senders ended after the last byte; the next start tries again."""
+        while True:
+            await trio.sleep(_TICK_S)
+            try:
+                finished = await self.uploads.finish_left()
+            except (DiskFull, StoreDamaged) as error:
+                log.warning("an upload whose sender is gone cannot be finished", error=str(error))
+                continue
+            for done in finished:
+                await self.tell_uploaded(done, self.tree.inode(done.ino).uid)
+
+    async def tell_uploaded(self, done: Finished, uid: int) -> None:
+        """A copy has its name. `uid`: who copied."""
+        await self.forget_upload(done)
+        above = self.tree.path_of(self.tree.inode(done.parent))
+        path = b"/".join((b"", above, done.name) if above else (b"", done.name))
+        self.events.publish(Kind.UPLOADED, path=path, uid=uid)
+
+    async def forget_upload(self, done: Finished) -> None:
+        """The kernel knows nothing of the new name yet; who asks afterwards has to see it."""
+        names = [(done.parent, done.staged), (done.parent, done.name)]
+        await trio.to_thread.run_sync(self.forget_file, names, done.ino)
 
     def _forget_vanished(self) -> None:
         """Have the face let go of purged names, or their inodes would be kept for it."""

@@ -75,16 +75,21 @@ class PartialDesk:
     async def show(self, arguments: PathArguments, _uid: int) -> Record:
         """One of them, after verifying all of it up to its offset.
 
+        `missing` are the ranges [begin, end) of which nothing has come.
+
         Raises NoSuchPath, WrongState (it is complete), DiskFull, StoreError.
         """
         inode = self._resolve(arguments.path)
         if inode.ino in self._partials and not self._filesystem.options.read_only:
             await self._partials.check(inode.ino)
+        self._filesystem.files.flush_one(inode.ino)
         await self._filesystem.files.sync()
         one = self._partials.get(inode.ino)
         if one is None:
             raise WrongState(f"{_shown(arguments.path)} is complete")
-        return self._record(inode, one, arguments.path)
+        size = one.upload.size if one.upload else inode.size
+        missing = self._filesystem.files.extents.missing(inode, size)
+        return {**self._record(inode, one, arguments.path), "missing": missing}
 
     async def complete(self, arguments: PathsArguments, uid: int) -> Record:
         """Say that files are as they should be. Failures are items of the answer."""

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
-import trio
 
-from fusefs.base.events import Kind
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.verbs import Verb
 from fusefs.model.inode import ROOT_INO
 from fusefs.model.partial import Upload
 from fusefs.tree.removal import Caller
-from fusefs.uploads.uploads import WINDOW_BLOCKS, Finished
+from fusefs.uploads.uploads import WINDOW_BLOCKS
 
 Record = dict[str, Any]
 
@@ -107,29 +105,22 @@ class UploadDesk:
         gid = self._filesystem.tree.inode(ROOT_INO).gid
         caller = Caller(uid, gid, arguments.pid or os.getpid())
         done = await self._uploads.finish(arguments.id, arguments.token, arguments.root, caller)
-        await self._forget(done)
-        if not done.was_already:
-            tree = self._filesystem.tree
-            above = tree.path_of(tree.inode(done.parent))
-            path = b"/".join((b"", above, done.name) if above else (b"", done.name))
-            self._filesystem.events.publish(Kind.UPLOADED, path=path, uid=uid)
+        if done.was_already:
+            await self._filesystem.forget_upload(done)
+        else:
+            await self._filesystem.tell_uploaded(done, uid)
         return {"was_already": done.was_already}
 
     async def abort(self, arguments: UploadArguments, _uid: int) -> Record:
         """Give an upload up, with what has come of it."""
         self._filesystem.check_writable()
-        await self._forget(self._uploads.abort(arguments.id, arguments.token))
+        await self._filesystem.forget_upload(self._uploads.abort(arguments.id, arguments.token))
         return {}
 
     async def digests(self, arguments: DigestsArguments, _uid: int) -> Record:
         """BLAKE3 of the aligned blocks of a file, null for what is lost."""
         found = await self._uploads.digests(arguments.path, arguments.first, arguments.count)
         return {"digests": [digest.hex() if digest else None for digest in found]}
-
-    async def _forget(self, done: Finished) -> None:
-        """The kernel knows nothing of the new name yet; who asks afterwards has to see it."""
-        names = [(done.parent, done.staged), (done.parent, done.name)]
-        await trio.to_thread.run_sync(self._filesystem.forget_file, names, done.ino)
 
     VERBS: ClassVar[Mapping[str, Verb]] = {
         "upload_begin": Verb(BeginArguments, begin),

@@ -44,6 +44,16 @@ class Extents:
             raise StoreDamaged(f"inode {ino} has no extent for byte {position}: run fusefs fsck")
         return found
 
+    def missing(self, inode: Inode, size: int) -> list[tuple[int, int]]:
+        """The ranges [begin, end) of the first `size` bytes that no block holds, in order.
+
+        Raises StoreDamaged where the extents leave a gap.
+        """
+        stored = min(size, inode.stored_size)
+        found = self.covering(inode.ino, 0, stored) if stored else []
+        ranges = [(one.offset, min(one.end, stored)) for one in found if not one.has_block]
+        return joined_ranges([*ranges, (stored, size)] if stored < size else ranges)
+
     def store(self, act: Act, inode: Inode, pieces: Iterable[tuple[int, Prepared]]) -> None:
         """Make `pieces` (offset, content) blocks of the file; gaps behind its end become holes."""
         new = [
@@ -140,4 +150,15 @@ def _with_holes(stored: int, new: list[Extent]) -> list[Extent]:
             result.append(Extent(position, one.offset - position, HOLE, 0))
         result.append(one)
         position = max(position, one.end)
+    return result
+
+
+def joined_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, those that touch made one."""
+    result: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if result and result[-1][1] == start:
+            result[-1] = result[-1][0], end
+        else:
+            result.append((start, end))
     return result

@@ -7,7 +7,8 @@
     finish   the map has what was read: the name, in one act
 
 An upload needs nobody to end well: with the last offer its row knows the root hash, and one that
-has all its blocks is finished at the next start (`settle`) if its sender did not come to it.
+has all its blocks is finished as soon as all its senders have ended (`finish_left`), or at the next
+start (`settle`).
 
 What is kept from before is not believed. A block that was in the staging file when its sender came,
 or anywhere in the store, is read and verified before it counts; one that does not verify is asked
@@ -15,7 +16,7 @@ for again, and healed when it comes.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -31,6 +32,7 @@ from fusefs.errors import (
     Refused,
     WrongUpload,
 )
+from fusefs.files.extents import joined_ranges
 from fusefs.files.files import Files
 from fusefs.model import dirent, keys
 from fusefs.model.extent import BLOCK_SIZE, Extent
@@ -83,6 +85,8 @@ class Uploads:
         self._partials = files.partials
         self._content = Content(tree.store, files.extents)
         self._sending: dict[int, Sending] = {}
+        #: Of those whose senders have all ended: (parent, name) of the staging file.
+        self._left: dict[int, tuple[int, bytes]] = {}
         self._finished: OrderedDict[int, tuple[Upload, Finished]] = OrderedDict()
         self.counts = UploadCounts()
         #: Called after a rename, see `Tree.rename`.
@@ -200,7 +204,7 @@ class Uploads:
             sending.lease(window, pid, len(missing), sending.active_s)
         else:
             sending.leases.pop(window, None)
-        ranges = _joined(block_range(upload.size, at) for at in missing)
+        ranges = joined_ranges(block_range(upload.size, at) for at in missing)
         needed = sum(end - start for start, end in ranges)
         self.counts.needed_bytes += needed
         self.counts.already_present_bytes += offered - needed
@@ -274,9 +278,7 @@ class Uploads:
         """The ranges that nothing was stored for yet; what is there is not proved."""
         inode, upload = self._known(ino, token)
         self._files.flush_one(ino)
-        found = self._files.extents.covering(ino, 0, upload.size) if upload.size else []
-        assert inode.stored_size == upload.size
-        return _joined((one.offset, one.end) for one in found if not one.has_block)
+        return self._files.extents.missing(inode, upload.size)
 
     async def digests(self, path: bytes, first: int, count: int) -> list[bytes | None]:
         """The digests of blocks of a file; None for what is lost. Raises NoSuchUpload."""
@@ -301,21 +303,58 @@ class Uploads:
             if over[0].root != named:
                 raise ContentDiffers("the upload was finished by a sender of other content")
             return msgspec.structs.replace(over[1], was_already=True)
+        self._known(ino, token)
+        done = await self._finish(ino, token, named, self._name_of(ino), caller)
+        await self._files.sync()
+        return done
+
+    async def _finish(
+        self, ino: int, token: bytes, named: bytes, place: tuple[int, bytes], caller: Caller
+    ) -> Finished:
+        """See `finish`. `named`: what the root hash must be, as it stands in `Upload`. `place`:
+        parent and name of the staging file."""
         inode, upload = self._known(ino, token)
-        parent, staged = self._name_of(ino)
         self._files.cut_off(ino)
         written_ns = inode.mtime
-        hasher = blake3()
-        for digest in await self._content.digests(inode, upload.size, 0, count_blocks(upload.size)):
-            hasher.update(digest or b"")
+        found = await self._named_root(inode, upload.size)
         inode, upload = self._known(ino, token)
         is_still = inode.size == upload.size and inode.mtime == written_ns
-        if not is_still or hasher.digest() != root:
+        if not is_still or found != named:
             raise ContentDiffers(
                 f"{_shown(upload.name)}: what has arrived is not what was read from its source"
             )
-        done = self._rename(inode, replace(upload, root=named), parent, staged, caller)
-        await self._files.sync()
+        return self._rename(inode, replace(upload, root=named), *place, caller)
+
+    async def _named_root(self, inode: Inode, size: int) -> bytes:
+        """The root hash of what is there, as it stands in `Upload`."""
+        hasher = blake3()
+        for digest in await self._content.digests(inode, size, 0, count_blocks(size)):
+            hasher.update(digest or b"")
+        return self._store.blocks.name(hasher.digest())
+
+    async def finish_left(self) -> list[Finished]:
+        """Finish those whose senders have all ended, and that have all their blocks.
+
+        Raises DiskFull, StoreError; those that are left then are finished at the next start.
+        """
+        left, self._left = self._left, {}
+        done = []
+        for ino, place in left.items():
+            one, inode = self._partials.get(ino), self._tree.inodes.find(ino)
+            if one is None or one.upload is None or inode is None or ino in self._sending:
+                continue
+            upload, caller = one.upload, Caller(inode.uid, inode.gid, 0)
+            self._files.flush_one(ino)
+            if not upload.root or await self._named_root(inode, upload.size) != upload.root:
+                continue
+            try:
+                done.append(await self._finish(ino, upload.token, upload.root, place, caller))
+            except Refused as refusal:  # a directory has its name, say
+                log.warning("an upload cannot get its name", inode=ino, errno=refusal.errno)
+            except (NoSuchUpload, ContentDiffers):  # somebody had to do with it meanwhile
+                continue
+        if done:
+            await self._files.sync()
         return done
 
     def _rename(
@@ -395,6 +434,8 @@ class Uploads:
             sending.drop_dead()
             is_gone = self._partials.get(ino) is None
             if is_gone or not sending.senders or now_s - sending.active_s > EXPIRY_S:
+                if not is_gone and not sending.senders:
+                    self._left[ino] = sending.place
                 self._forget(ino)
 
     def _forget(self, ino: int) -> None:
@@ -430,17 +471,6 @@ class Uploads:
             if found is not None and not found.is_in_trash:
                 return found.parent, found.name
         raise NoSuchUpload("the staging file has no name any more")
-
-
-def _joined(ranges: Iterable[Range]) -> list[Range]:
-    """Ranges in order, those that touch made one."""
-    joined: list[Range] = []
-    for start, end in ranges:
-        if joined and joined[-1][1] == start:
-            joined[-1] = joined[-1][0], end
-        else:
-            joined.append((start, end))
-    return joined
 
 
 def _shown(name: bytes) -> str:

@@ -126,6 +126,30 @@ def test_a_killed_sender_goes_on(mounted: Mounted, source: Path) -> None:
     assert not staging_files(mounted.mnt)
 
 
+def test_a_sender_that_dies_after_the_last_byte_is_not_needed(
+    mounted: Mounted, source: Path
+) -> None:
+    code = "import os, sys; from fusefs.sender.receivers import Asked; "
+    code += "Asked.finish = lambda *_: os.kill(os.getpid(), 9); "
+    code += "from fusefs.__main__ import main; main()"
+    dying = [sys.executable, "-c", code, "cp", "-p", source, mounted.mnt / "file"]
+    source.chmod(0o640)
+    ended = subprocess.run(dying, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert ended.returncode == -signal.SIGKILL
+    until((mounted.mnt / "file").exists)
+    assert same(source, mounted.mnt / "file")
+    found, wanted = (mounted.mnt / "file").stat(), source.stat()
+    assert (found.st_mode, found.st_mtime_ns) == (wanted.st_mode, wanted.st_mtime_ns)
+    assert not staging_files(mounted.mnt)
+    assert state(mounted.mnt / "file") == b"complete"
+    told = until(lambda: fusefs("events", "--kind", "uploaded", mounted.mnt))
+    assert [json.loads(line)["path"] for line in told.splitlines()] == ["/file"]
+
+
+def state(path: Path) -> bytes:
+    return os.getxattr(path, "user.fusefs.state")
+
+
 def test_a_killed_daemon_and_the_copy_goes_on(mounted: Mounted, source: Path) -> None:
     running = Running("--wait", "60", source, mounted.mnt / "file")
     wait_for_bytes(mounted, SIZE // 2, running)

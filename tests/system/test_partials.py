@@ -314,6 +314,27 @@ def test_a_repeated_copy_stores_what_is_missing(
     assert state(target) == "complete"
 
 
+def test_the_ranges_of_which_nothing_has_come_are_told(mounted: Mounted, source: Path) -> None:
+    code = """
+import os, sys
+source = open(sys.argv[1], "rb").read()
+file = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
+os.ftruncate(file, 5 << 20)
+for at in map(int, sys.argv[3:]):
+    os.pwrite(file, source[at << 20 : (at + 1) << 20], at << 20)
+os.kill(os.getpid(), 9)
+"""
+    part = mounted.mnt / "part"
+    subprocess.run([sys.executable, "-c", code, source, part, "0", "3"])
+    shown = json.loads(fusefs("partial", "show", "--json", part))
+    assert shown["missing"] == [[MIB, 3 * MIB], [4 * MIB, 5 * MIB]]
+    assert "missing  1048576-3145728 4194304-5242880" in fusefs("partial", "show", part)
+    subprocess.run([sys.executable, "-c", code, source, part, "4", "1", "2"])
+    assert json.loads(fusefs("partial", "show", "--json", part))["missing"] == []
+    fusefs("partial", "complete", part)
+    assert part.read_bytes() == source.read_bytes()[: 5 * MIB]
+
+
 def test_a_block_that_rots_meanwhile_is_stored_again_and_no_other(
     mounted: Mounted, source: Path
 ) -> None:

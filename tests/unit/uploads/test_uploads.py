@@ -462,6 +462,65 @@ def test_a_start_does_not_finish_without_the_root(fs: InProcess, content: bytes)
     assert fs.names(b"dir") == [b".file.part"]
 
 
+# -- senders that ended
+
+
+def finish_left(fs: InProcess) -> list[bytes]:
+    fs.filesystem.uploads.tend()
+    return [one.name for one in trio.run(fs.filesystem.uploads.finish_left)]
+
+
+def test_what_has_all_its_blocks_is_finished_when_its_sender_has_ended(
+    fs: InProcess, content: bytes, other_pid: Other
+) -> None:
+    sender = Sender(fs, content, pid=other_pid.pid)
+    sender.begin(mtime_ns=77)
+    sender.send()
+    assert finish_left(fs) == []
+    assert fs.names(b"dir") == [b".file.part"]
+    other_pid.kill()
+    assert finish_left(fs) == [NAME]
+    assert fs.names(b"dir") == [NAME]
+    assert fs.read(b"dir/file") == content
+    assert fs.at(b"dir/file").mtime == 77
+    assert fs.store.unsynced_bytes == 0
+    late = Sender(fs, content)
+    late.ino = sender.ino
+    assert late.send() == 0
+    assert late.finish().was_already
+
+
+@pytest.mark.parametrize("what", ["a block", "the root", "one of several senders"])
+def test_it_is_not_finished_without(
+    fs: InProcess, content: bytes, other_pid: Other, what: str
+) -> None:
+    sender = Sender(fs, content, pid=other_pid.pid)
+    sender.begin()
+    if what == "one of several senders":
+        Sender(fs, content).begin()
+    if what == "a block":
+        sender.offer(0)
+        sender.write((0, SIZE - BLOCK_SIZE))
+        sender.offer(1, sender.root)
+    else:
+        sender.send(root=what != "the root")
+    other_pid.kill()
+    assert finish_left(fs) == []
+    assert fs.names(b"dir") == [b".file.part"]
+
+
+def test_a_name_that_a_directory_has_is_not_taken_without_a_sender(
+    fs: InProcess, content: bytes, other_pid: Other
+) -> None:
+    fs.mkdir(b"dir/file")
+    sender = Sender(fs, content, pid=other_pid.pid)
+    sender.begin()
+    sender.send()
+    other_pid.kill()
+    assert finish_left(fs) == []
+    assert fs.names(b"dir") == [b".file.part", NAME]
+
+
 # -- several senders
 
 
