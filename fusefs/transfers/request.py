@@ -41,16 +41,21 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
+def shown_user(uid: int) -> str:
+    """The name of a user, or the number of one that has none here."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def user_name(user: str, uid: int) -> str:
     """Whose a transfer is: `user`, if that is who asks or root asks.
 
     Raises BadTransfer for one that does not exist, NotPermitted.
     """
     if not user:
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return str(uid)
+        return shown_user(uid)
     try:
         found = pwd.getpwnam(user)
     except KeyError:

@@ -21,6 +21,7 @@ from fusefs.model.transfer import Operation, Transfer
 from fusefs.transfers.api import Carrier
 from fusefs.transfers.recorder import Recorder
 from fusefs.transfers.records import Records, shown
+from fusefs.transfers.request import shown_user
 
 #: Between tries of what failed: doubled each time.
 FIRST_REST_S, LAST_REST_S = 0.5, 60.0
@@ -124,7 +125,7 @@ class Role:
 
     async def _cancel(self, id: bytes) -> None:
         await self._settle(id)
-        await self.change(id, Operation.CANCEL, "it was asked for")
+        await self._recorder.change(id, self._canceled)
 
     async def _fail(self, id: bytes, error: FusefsError) -> None:
         """Put the cause into the record and end the transfer."""
@@ -132,7 +133,7 @@ class Role:
 
         def fail(transfer: Transfer) -> Transfer:
             if transfer.is_canceling:
-                return self._changed(transfer, Operation.CANCEL, "it was asked for")
+                return self._canceled(transfer)
             failed = self._changed(transfer, Operation.FAIL, str(error))
             return replace(failed, error_kind=type(error).__name__, error=str(error))
 
@@ -150,6 +151,10 @@ class Role:
     async def change(self, id: bytes, operation: Operation, cause: str = "") -> None:
         """Change the status, and with it who has the transfer."""
         await self._recorder.change(id, lambda one: self._changed(one, operation, cause))
+
+    def _canceled(self, transfer: Transfer) -> Transfer:
+        cause = f"asked for by {shown_user(transfer.cancel_uid)}"
+        return self._changed(transfer, Operation.CANCEL, cause)
 
     def _changed(self, transfer: Transfer, operation: Operation, cause: str) -> Transfer:
         return transfer.changed(operation, self._office.clock.time_ns(), cause)

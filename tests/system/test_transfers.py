@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,6 +168,17 @@ def test_a_broken_setting_is_named_and_nothing_starts(store: Path, mnt: Path, op
     assert done.returncode == 2
     assert option in done.stderr
     assert not os.path.ismount(mnt)
+
+
+def test_who_watches_hears_who_canceled(mounted: Mounted, target: Path) -> None:
+    (mounted.mnt / "a").write_bytes(b"a")
+    mounted.remount(FUSEFS_FAILPOINTS="move.block=1:kill")  # so that it comes to no end by itself
+    mounted.expected = [r".*agent.*"]
+    id = fusefs("transfer", "create", "--from", mounted.mnt, "--to", target, "a").strip()
+    fusefs("transfer", "cancel", id, mounted.mnt)
+    done = run_fusefs("transfer", "watch", id, mounted.mnt)
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert (done.returncode, f"canceled: asked for by {me}\n" in done.stderr) == (85, True)
 
 
 def test_the_python_interface(mounted: Mounted, target: Path) -> None:

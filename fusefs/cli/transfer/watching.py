@@ -63,7 +63,8 @@ def _raise_end(record: Record) -> None:
     from fusefs.errors import TransferCanceled, TransferFailed
 
     if record["status"] == "canceled":
-        raise TransferCanceled(f"transfer {record['id']} was canceled")
+        cause = record["history"][-1]["cause"]
+        raise TransferCanceled(f"transfer {record['id']} was canceled: {cause}")
     if record["status"] == "failed":
         error = decode_error({"class": record["error_kind"], "message": record["error"]})
         if type(error).exit_code == 1:

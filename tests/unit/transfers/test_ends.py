@@ -68,6 +68,7 @@ async def test_a_transfer_is_canceled_in_every_status(
             world.gates.open()
         record = await world.until(id)
         assert (record["status"], record["error_kind"]) == ("canceled", "")
+        assert record["history"][-1]["cause"] == "asked for by root"
         again = await world.ask("transfer_cancel", id=id)
         assert (again["status"], again["is_canceling"]) == ("canceled", False)
         mine = [one for one in await world.journal() if one["id"] == id]
@@ -77,6 +78,18 @@ async def test_a_transfer_is_canceled_in_every_status(
         assert not (world.target / id / "manifest.json").exists()
         assert not (world.target / id / ".partial").exists()
     world.fs.close()
+
+
+async def test_the_history_names_the_first_who_canceled_it(world: World) -> None:
+    write(world.source / "a", b"a")
+    world.gates.close("write")
+    async with world.running():
+        id = await world.create("a", uid=4_000_000)  # who has no name here
+        await world.ask("transfer_cancel", id=id, uid=4_000_000)
+        await world.ask("transfer_cancel", id=id)
+        world.gates.open()
+        record = await world.until(id)
+    assert record["history"][-1]["cause"] == "asked for by 4000000"
 
 
 async def test_a_paused_transfer_rests_and_goes_on_after_a_crash(world: World) -> None:
