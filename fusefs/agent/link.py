@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from fusefs.daemon.wire import decode_error, encode, socket_address
+from fusefs.daemon.wire import AGENT_NAME, decode_error, encode, socket_address
 from fusefs.errors import DaemonFailed
 
 #: For an answer to what is not asked to wait.
@@ -15,7 +15,7 @@ _CHUNK = 1 << 16
 
 
 class Link:
-    """The control socket of the daemon that serves `store`."""
+    """The agent's socket of the daemon that serves `store`."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -28,7 +28,10 @@ class Link:
         if wait_s:
             arguments["wait_s"] = wait_s
         try:
-            with trio.fail_after(ANSWER_TIMEOUT_S + wait_s), socket_address(self.store) as address:
+            with (
+                trio.fail_after(ANSWER_TIMEOUT_S + wait_s),
+                socket_address(self.store, AGENT_NAME) as address,
+            ):
                 async with await trio.open_unix_socket(address) as stream:
                     await stream.send_all(encode({"verb": verb, "args": arguments}))
                     line = await _line(stream)

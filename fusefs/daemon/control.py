@@ -1,9 +1,10 @@
-"""The server of the control socket; `wire` says what is spoken.
+"""The server of the control socket and of the agent's; `wire` says what is spoken.
 
-The socket has mode 0600, so its clients are the owner of the store and root; SO_PEERCRED says
-which, and the verbs that care are told. A request that is malformed, too long, too slow or whose
-client goes away ends its connection and nothing else. One that follows the events is handed to
-`following`, and leaves its place here to others.
+The sockets have mode 0600, so their clients are the owner of the store and root; SO_PEERCRED says
+which, and the verbs that care are told. A client may wait for the agent, and keeps its place
+meanwhile; therefore the agent comes in by a door of its own. A request that is malformed, too long,
+too slow or whose client goes away ends its connection and nothing else. One that follows the events
+is handed to `following`, and leaves its place here to others.
 """
 
 import os
@@ -19,7 +20,14 @@ import structlog
 import trio
 
 from fusefs.daemon.following import GONE, EventsArguments, Following
-from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, encode, encode_error, socket_address
+from fusefs.daemon.wire import (
+    AGENT_NAME,
+    MAX_REQUEST_BYTES,
+    NAME,
+    encode,
+    encode_error,
+    socket_address,
+)
 from fusefs.errors import FusefsError, UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +36,11 @@ if TYPE_CHECKING:
 #: For one whole request to arrive, and for one reply to be taken.
 CLIENT_TIMEOUT_S = 10.0
 REPLY_TIMEOUT_S = 60.0
-#: Connections served at one time; more of them wait in the kernel's queue.
-MAX_CLIENTS = 16
+#: Connections served at one time; more of them wait in the kernel's queue. Many of them only wait
+#: for something to happen: each ``transfer create --wait`` does so for as long as that takes.
+MAX_CLIENTS = 128
+#: The same for the agent, which asks for one thing at a time, and reports up to a hundred.
+MAX_OF_AGENT = 128
 _CHUNK_BYTES = 64 << 10
 
 log = structlog.get_logger(__name__)
@@ -57,38 +68,23 @@ class GcArguments(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ControlServer:
-    """Answers the socket of one store, for as long as `serve` runs.
+    """Answers the sockets of one store, for as long as `serve` runs.
 
-    Make it and close it only while holding the lock of the store: a socket that is there already
-    was left by a daemon that died, and is replaced. `stop` is called by the verb of that name.
+    Make it and close it only while holding the lock of the store: sockets that are there already
+    were left by a daemon that died, and are replaced. `stop` is called by the verb of that name.
     """
 
     def __init__(self, store: Path, service: "Service", stop: Callable[[], None]) -> None:
         self._store = store
         self._service = service
         self._stop = stop
-        self._socket = self._bind()
-        self._slots = trio.CapacityLimiter(MAX_CLIENTS)
+        self._doors = [_Door(store, NAME, MAX_CLIENTS), _Door(store, AGENT_NAME, MAX_OF_AGENT)]
         self._following = Following(service.events, stall_s=REPLY_TIMEOUT_S)
 
-    def _bind(self) -> socket.socket:
-        with suppress(FileNotFoundError):
-            os.unlink(self._store / NAME)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        before = os.umask(0o177)
-        try:
-            with socket_address(self._store) as address:
-                listener.bind(address)
-        finally:
-            os.umask(before)
-        listener.listen(64)
-        return listener
-
     def close(self) -> None:
-        """Take the socket away; new clients see at once that no one is there."""
-        self._socket.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self._store / NAME)
+        """Take the sockets away; new clients see at once that no one is there."""
+        for door in self._doors:
+            door.close()
 
     async def finish(self) -> None:
         """Send the followers of the events the last of them. To be called while `serve` runs."""
@@ -96,28 +92,26 @@ class ControlServer:
 
     async def serve(self) -> None:
         """Accept and answer until cancelled."""
-        listener = trio.socket.from_stdlib_socket(self._socket)
         async with trio.open_nursery() as nursery:
-            while True:
-                token = object()
-                await self._slots.acquire_on_behalf_of(token)
-                try:
-                    connection, _ = await listener.accept()
-                except OSError as error:
-                    self._slots.release_on_behalf_of(token)
-                    log.warning("control socket cannot accept", error=str(error))
-                    await trio.sleep(0.1)
-                    continue
-                nursery.start_soon(self._serve_client, connection, token)
+            for door in self._doors:
+                nursery.start_soon(self._attend, door, nursery)
 
-    async def _serve_client(self, connection: trio.socket.SocketType, token: object) -> None:
+    async def _attend(self, door: "_Door", nursery: trio.Nursery) -> None:
+        while True:
+            token = object()
+            connection = await door.enter(token)
+            nursery.start_soon(self._serve_client, connection, door, token)
+
+    async def _serve_client(
+        self, connection: trio.socket.SocketType, door: "_Door", token: object
+    ) -> None:
         """One connection. A task boundary: what goes wrong here goes no further."""
         try:
             stream = trio.SocketStream(connection)
             try:
                 followed = await self._talk(stream, peer_uid(connection))
             finally:
-                self._slots.release_on_behalf_of(token)
+                door.leave(token)
             if followed:
                 await self._following.follow(stream, followed)
         except GONE:
@@ -190,6 +184,45 @@ class ControlServer:
             case _:
                 raise UsageError(f"the daemon knows no verb {request.verb!r}")
         return None
+
+
+class _Door:
+    """One socket in a store, with places for so many clients at a time."""
+
+    def __init__(self, store: Path, name: str, places: int) -> None:
+        self._path = store / name
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        before = os.umask(0o177)
+        try:
+            with socket_address(store, name) as address:
+                self._socket.bind(address)
+        finally:
+            os.umask(before)
+        self._socket.listen(64)
+        self._places = trio.CapacityLimiter(places)
+
+    async def enter(self, token: object) -> trio.socket.SocketType:
+        """The next client, which has a place until `leave`."""
+        listener = trio.socket.from_stdlib_socket(self._socket)
+        await self._places.acquire_on_behalf_of(token)
+        while True:
+            try:
+                connection, _ = await listener.accept()
+            except OSError as error:
+                log.warning("a socket cannot accept", socket=self._path.name, error=str(error))
+                await trio.sleep(0.1)
+            else:
+                return connection
+
+    def leave(self, token: object) -> None:
+        self._places.release_on_behalf_of(token)
+
+    def close(self) -> None:
+        self._socket.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
 
 
 class _TooLong(Exception):

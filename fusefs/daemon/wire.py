@@ -16,6 +16,9 @@ the connection::
 
 Paths in requests are bytes, in base64; names in replies are text with surrogate escapes.
 
+The agent has a socket of its own, STORE/agent.sock, on which the same is said: however many clients
+wait for what it does, it is heard.
+
 The address of a unix socket has room for 108 bytes. Both ends therefore go through a descriptor of
 the store directory, /proc/self/fd/N/control.sock, so that STORE may lie as deep as it likes.
 
@@ -35,6 +38,7 @@ from fusefs import errors
 from fusefs.errors import FusefsError
 
 NAME = "control.sock"
+AGENT_NAME = "agent.sock"
 #: Some ten thousand paths in base64, or a text of 256 KiB with each character escaped.
 MAX_REQUEST_BYTES = 4 << 20
 
@@ -51,11 +55,11 @@ def _base64(path: bytes) -> str:
 
 
 @contextmanager
-def socket_address(store: Path) -> Iterator[str]:
-    """An address for bind(2) and connect(2) to the socket of `store`; valid inside the block."""
+def socket_address(store: Path, name: str = NAME) -> Iterator[str]:
+    """An address for bind(2) and connect(2) to a socket of `store`; valid inside the block."""
     directory = os.open(store, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{directory}/{NAME}"
+        yield f"/proc/self/fd/{directory}/{name}"
     finally:
         os.close(directory)
 

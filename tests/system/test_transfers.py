@@ -259,6 +259,28 @@ def test_two_hundred_callers_at_once_get_their_own_answers(mounted: Mounted, tar
 
 
 @pytest.mark.slow
+def test_as_many_as_like_wait_at_once_for_what_the_agent_does(
+    mounted: Mounted, target: Path
+) -> None:
+    (mounted.mnt / "a").write_bytes(b"a")
+    transfers = client(mounted)
+    asked = Specification("store:/", str(target), ["a"])
+    ended: list[Status] = []
+
+    def have_done() -> None:
+        with Client.connect(mounted.store) as daemon:  # type: ignore[union-attr]
+            id = transfers.create(asked)
+            until(lambda: daemon.ask("transfer_show", id=id)["ended"])
+            ended.append(transfers.status(id).status)
+
+    threads = [threading.Thread(target=have_done) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == [Status.SUCCEEDED] * 40
+
+
 def test_progress_is_seen_while_it_happens(mounted: Mounted, target: Path) -> None:
     with (mounted.mnt / "large").open("wb") as file:
         for _ in range(LARGE // MIB):

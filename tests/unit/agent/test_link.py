@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 
 from fusefs.agent.link import Link
-from fusefs.daemon.wire import NAME
+from fusefs.daemon.wire import AGENT_NAME
 
 
 async def test_a_verb_that_waits_is_told_for_how_long(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ async def test_a_verb_that_waits_is_told_for_how_long(tmp_path: Path) -> None:
         await stream.send_all(b'{"result": null}\n')
 
     listener = trio.socket.socket(trio.socket.AF_UNIX)
-    await listener.bind(os.fspath(tmp_path / NAME))
+    await listener.bind(os.fspath(tmp_path / AGENT_NAME))
     listener.listen()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, answer, [trio.SocketListener(listener)])

@@ -5,20 +5,28 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from fusefs.agent.link import Link
 from fusefs.base.events import Events
 from fusefs.daemon import control
 from fusefs.daemon.client import Client
 from fusefs.daemon.control import ControlServer
 from fusefs.daemon.service import BoundVerb
 from fusefs.daemon.trash_desk import ListArguments, RestoreArguments
-from fusefs.daemon.wire import MAX_REQUEST_BYTES, NAME, decode_error, encode_error, socket_address
+from fusefs.daemon.wire import (
+    AGENT_NAME,
+    MAX_REQUEST_BYTES,
+    NAME,
+    decode_error,
+    encode_error,
+    socket_address,
+)
 from fusefs.errors import DaemonFailed, FusefsError, NoSuchPath, Refused, TargetExists
 from tests.unit.clocks import ManualClock
 
@@ -240,6 +248,19 @@ async def test_more_clients_than_slots_wait_for_their_turn(
             nursery.start_soon(box.ask, Client.status)
 
 
+async def test_the_agent_is_heard_however_many_clients_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_CLIENTS", 2)
+    async with running(tmp_path) as box, AsyncExitStack() as waiting:
+        for _ in range(2):
+            with socket_address(tmp_path) as address:
+                waiting.push_async_exit(await trio.open_unix_socket(address))
+        assert (await Link(tmp_path).ask("status"))["pid"]
+        await waiting.aclose()
+        assert await box.ask(Client.status)
+
+
 async def test_two_requests_in_one_packet_get_two_replies(tmp_path: Path) -> None:
     async with running(tmp_path) as box:
         with socket_address(tmp_path) as address:
@@ -263,8 +284,9 @@ async def test_a_store_may_lie_deeper_than_a_socket_address_is_long(tmp_path: Pa
 
 async def test_the_socket_is_private_and_goes_with_the_server(tmp_path: Path) -> None:
     async with running(tmp_path):
-        assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
-    assert not (tmp_path / NAME).exists()
+        for name in (NAME, AGENT_NAME):
+            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == []
     assert Client.connect(tmp_path) is None
 
 
