@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -28,8 +29,11 @@ from fusefs.store.cipher import Cipher
 
 NAME = "fusefs.json"
 LOCK = "lock"
-#: What a clone has fetched, until it is a store.
+#: What a clone has fetched, until it is a store: a lock, and objects by the hashes of their bytes.
 CLONE = "clone"
+_OF_CLONE = re.compile(r"lock|[0-9a-f]{64}(\.new)?")
+#: What else a clone makes before the last step.
+_HALF_CLONED = frozenset({CLONE, "segments", "index", "snapshot", NAME + ".new"})
 #: Format of the whole store: a change that an older fusefs would misread raises it. A store of an
 #: earlier one is read as it is, and becomes one of this with the first open for writing.
 #: 2: the leaves of a block (model.block) are XXH3-64 of 16 KiB; they were BLAKE3 of 64 KiB.
@@ -123,6 +127,19 @@ def _is_half_made(path: Path) -> bool:
     )
 
 
+def has_clone_begun(path: Path) -> bool:
+    """Whether a clone fetched, or fetches, into `path`: no other directory is taken for that.
+
+    Raises OSError.
+    """
+    return (path / CLONE).is_dir() and all(map(_OF_CLONE.fullmatch, os.listdir(path / CLONE)))
+
+
+def is_half_cloned(path: Path) -> bool:
+    """Whether nothing is there but what a clone leaves that was cut off. Raises OSError."""
+    return has_clone_begun(path) and not set(os.listdir(path)) - _HALF_CLONED
+
+
 def write(path: Path, identity: StoreIdentity) -> None:
     """Put `identity` into the store at `path`, durably."""
     encoded = msgspec.json.format(msgspec.json.encode(identity), indent=2)
@@ -138,11 +155,12 @@ def read(path: Path) -> StoreIdentity:
     try:
         text = (path / NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        if (path / CLONE).is_dir():
-            raise NotAStore(
-                f"{path} is a clone that was not finished: say 'fusefs clone URL {path}' again,"
-                " which goes on with it"
-            ) from error
+        with suppress(OSError):  # of a directory that is not ours
+            if is_half_cloned(path):
+                raise NotAStore(
+                    f"{path} is a clone that was not finished: say 'fusefs clone URL {path}'"
+                    " again, which goes on with it"
+                ) from error
         raise NotAStore(
             f"{path} is not a fusefs store: make one with 'fusefs init {path}'"
         ) from error

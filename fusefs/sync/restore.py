@@ -123,10 +123,9 @@ def _alone(store: Path) -> Iterator[None]:
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = set(os.listdir(store))
-        if identity.NAME in names and identity.CLONE in names:
+        if identity.NAME in names and identity.has_clone_begun(store):
             shutil.rmtree(store / identity.CLONE)  # it was whole
-            names.remove(identity.CLONE)
-        if names and identity.CLONE not in names:
+        if names and not identity.is_half_cloned(store):
             what = "is a store already" if identity.NAME in names else "is not empty"
             raise StoreExists(f"{store} {what}: give a new or an empty directory")
         (store / identity.CLONE).mkdir(mode=0o700, exist_ok=True)

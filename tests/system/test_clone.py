@@ -213,3 +213,23 @@ def test_what_cannot_be_cloned_says_why(tmp_path: Path, other: Mounted, place: P
     assert os.listdir(full) == ["mine"]
     with suppress(FileNotFoundError):
         assert not (other.store / "fusefs.json").exists()
+
+
+@pytest.mark.parametrize("is_store", [False, True])
+def test_what_is_only_called_as_a_clone_calls_it_is_not_touched(
+    other: Mounted, place: Path, is_store: bool
+) -> None:
+    if is_store:
+        fusefs("init", other.store)
+    mine = ["clone/notes", "clone/" + "0" * 64, "segments/mine", "index/mine"]
+    for name in mine if not is_store else mine[:2]:
+        (other.store / name).parent.mkdir(parents=True, exist_ok=True)
+        (other.store / name).write_text("mine")
+    before = sorted(other.store.rglob("*"))
+    done = run_fusefs("clone", f"file://{place}", other.store)
+    why = "is a store already" if is_store else "is not empty"
+    assert (done.returncode, why in done.stderr) == (StoreExists.exit_code, True)
+    assert sorted(other.store.rglob("*")) == before
+    if not is_store:
+        done = run_fusefs("mount", other.store, other.mnt)
+        assert (done.returncode, "fusefs init" in done.stderr) == (NotAStore.exit_code, True)
