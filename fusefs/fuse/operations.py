@@ -408,8 +408,9 @@ class Operations(pyfuse3.Operations):
             before = target.mode
             self._tree.xattrs.set(inode, name, value)
             if target.mode != before and not self.enable_acl:
-                # It goes with an ACL, as a kernel that checks them knows by itself.
-                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, inode, True)
+                # It goes with an ACL, as a kernel that checks them knows by itself. To forget no
+                # more than attributes waits for nothing.
+                pyfuse3.invalidate_inode(inode, attr_only=True)
 
     @_answer
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
