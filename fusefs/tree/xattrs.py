@@ -50,8 +50,7 @@ class Xattrs:
             if name in (acl.ACCESS, acl.DEFAULT):
                 self._set_acl(act, inode, name, value)
             else:
-                act.put(keys.xattr(ino, name), value)
-            inode.flags |= HAS_XATTR
+                self._put(act, inode, name, value)
             inode.ctime = self._store.clock.time_ns()
 
     def remove(self, ino: int, name: bytes) -> None:
@@ -75,8 +74,7 @@ class Xattrs:
                     act.delete(key)
             target.flags &= ~HAS_XATTR
         for name in names:
-            act.put(keys.xattr(target.ino, name), self.get(source.ino, name))
-            target.flags |= HAS_XATTR
+            self._put(act, target, name, self.get(source.ino, name))
 
     def chmod(self, act: Act, inode: Inode) -> None:
         """Bring the access ACL into step with the mode, which was changed in this act."""
@@ -96,11 +94,9 @@ class Xattrs:
         entries = acl.inherit(acl.unpack(value), inode.mode)
         inode.mode = inode.mode & ~0o777 | acl.permission_bits(entries)
         if not acl.is_minimal(entries):
-            act.put(keys.xattr(inode.ino, acl.ACCESS), acl.pack(entries))
-            inode.flags |= HAS_XATTR
+            self._put(act, inode, acl.ACCESS, acl.pack(entries))
         if inode.is_dir:
-            act.put(keys.xattr(inode.ino, acl.DEFAULT), value)
-            inode.flags |= HAS_XATTR
+            self._put(act, inode, acl.DEFAULT, value)
 
     def _set_acl(self, act: Act, inode: Inode, name: bytes, value: bytes) -> None:
         try:
@@ -110,6 +106,12 @@ class Xattrs:
         if name == acl.ACCESS:
             inode.mode = inode.mode & ~0o777 | acl.permission_bits(entries)
             if acl.is_minimal(entries):
-                act.delete(keys.xattr(inode.ino, name))
+                if inode.flags & HAS_XATTR:
+                    act.delete(keys.xattr(inode.ino, name))
                 return
+        self._put(act, inode, name, value)
+
+    @staticmethod
+    def _put(act: Act, inode: Inode, name: bytes, value: bytes) -> None:
         act.put(keys.xattr(inode.ino, name), value)
+        inode.flags |= HAS_XATTR

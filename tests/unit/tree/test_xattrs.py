@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from fusefs.errors import Refused
+from fusefs.model.inode import HAS_XATTR
 from fusefs.tree import acl
 from fusefs.tree.acl import AclEntry
 from tests.unit.inprocess import InProcess
@@ -113,6 +114,12 @@ def test_an_acl_that_says_what_the_mode_says_is_not_kept(fs: InProcess) -> None:
     fs.tree.xattrs.set(ino, acl.ACCESS, an_acl(6, 4, 0))
     assert permissions(fs, b"file") == 0o640
     assert acl.ACCESS not in fs.tree.xattrs.names(ino)
+
+
+def test_an_acl_that_is_not_kept_leaves_no_mark(fs: InProcess) -> None:
+    inode = fs.make(b"file")
+    fs.tree.xattrs.set(inode.ino, acl.ACCESS, an_acl(6, 4, 0))
+    assert not inode.flags & HAS_XATTR
 
 
 def test_chmod_changes_the_mask_and_not_the_group_entry(fs: InProcess) -> None:
