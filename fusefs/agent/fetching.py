@@ -18,7 +18,7 @@ from blake3 import blake3
 from fusefs.agent.link import Link
 from fusefs.agent.persist import persist
 from fusefs.agent.places import Places
-from fusefs.errors import DaemonFailed, FusefsError, ObjectDamaged, RemoteUnreachable
+from fusefs.errors import DaemonFailed, FusefsError, NoSuchObject, ObjectDamaged, RemoteUnreachable
 from fusefs.remotes.api import Remote
 from fusefs.store.presence import Cache
 
@@ -86,13 +86,18 @@ async def _serve(
 def parts(order: Record, silent: dict[str, float], now: float) -> list[Record]:
     """What is to be done of an order, one part after the other until one succeeds.
 
-    To fetch, one remote is asked after the other, each connected only then, and last those that did
-    not answer lately: each piece would wait for them anew. A proof wants all.
+    To fetch, one remote is asked after the other, each connected only then; after the others those
+    that did not answer lately, as each piece would wait for them anew; and last those whose content
+    is doubted. A proof wants all.
     """
     if order["kind"] != "fetch" or not order["copies"]:
         return [order]
     copies = sorted(
-        order["copies"], key=lambda copy: now - silent.get(copy["remote"], -math.inf) < RESTS_S
+        order["copies"],
+        key=lambda copy: (
+            copy["is_doubted"],
+            now - silent.get(copy["remote"], -math.inf) < RESTS_S,
+        ),
     )
     return [{**order, "copies": [copy]} for copy in copies]
 
@@ -191,28 +196,34 @@ class Fetcher:
                 sizes = remote.sizes([copy["name"] for copy in copies])
             except FusefsError as error:
                 self._note(name, error)
-                proofs += [_proof(copy, str(error)) for copy in copies]
+                proofs += [_proof(copy, error) for copy in copies]
                 continue
-            for copy in copies:
-                proofs.append(_proof(copy, self._why_not(remote, copy, sizes.get(copy["name"]))))
+            proofs += [_looked_at(remote, copy, sizes.get(copy["name"])) for copy in copies]
         return {"proofs": proofs}
 
-    def _why_not(self, remote: Remote, copy: Record, size: int | None) -> str:
-        """What is wrong with a copy, "" if nothing is."""
-        if size is None:
-            return f"{copy['name']} is not there"
-        if size != copy["size"]:
-            return f"{copy['name']} has {size} bytes, not {copy['size']}"
-        if not copy["is_read"]:
-            return ""
-        try:
-            content = remote.get(copy["name"])
-        except FusefsError as error:
-            return str(error)
-        if blake3(content).hexdigest() != copy["digest"]:
-            return f"{copy['name']} is not what was stored"
-        return ""
+
+def _looked_at(remote: Remote, copy: Record, size: int | None) -> Record:
+    """What is wrong with a copy of which the remote says that it has `size` bytes, if anything."""
+    name = copy["name"]
+    if size is None:
+        return _proof(copy, NoSuchObject(f"{name} is not there"))
+    if size != copy["size"]:
+        return _proof(copy, ObjectDamaged(f"{name} has {size} bytes, not {copy['size']}"))
+    if not copy["is_read"]:
+        return _proof(copy)
+    try:
+        content = remote.get(name)
+    except FusefsError as error:
+        return _proof(copy, error)
+    if blake3(content).hexdigest() != copy["digest"]:
+        return _proof(copy, ObjectDamaged(f"{name} is not what was stored"))
+    return _proof(copy)
 
 
-def _proof(copy: Record, why_not: str) -> Record:
-    return {"segment": copy["segment"], "remote": copy["remote"], "why_not": why_not}
+def _proof(copy: Record, wrong: FusefsError | None = None) -> Record:
+    return {
+        "segment": copy["segment"],
+        "remote": copy["remote"],
+        "why_not": "" if wrong is None else str(wrong),
+        "is_bad": isinstance(wrong, NoSuchObject | ObjectDamaged),
+    }

@@ -26,13 +26,14 @@ from fusefs.daemon.fetching import Fetching
 from fusefs.daemon.orders import Orders
 from fusefs.daemon.pins import Pins
 from fusefs.errors import InUse, NotEnoughCopies, StoreDamaged, StoreError
-from fusefs.model import eviction, keys, remote
+from fusefs.model import eviction, keys
 from fusefs.model.block import Block
 from fusefs.model.eviction import CopySettings
 from fusefs.store import format
 from fusefs.store.collector import no_readers
 from fusefs.store.store import Store
 from fusefs.sync import evict
+from fusefs.sync.copies import note_seen
 from fusefs.sync.evict import Asked, Plan, Verdict
 from fusefs.sync.registry import by_number
 
@@ -160,22 +161,23 @@ class Evicting:
             raise NotEnoughCopies(
                 f"the copies cannot be proved ({order.error}): nothing is dropped"
             )
-        why_not = {
-            (one["segment"], one["remote"]): one["why_not"] for one in order.answer["proofs"]
-        }
-        self._note_proofs(asked, why_not)
+        proofs = order.answer["proofs"]
+        self._note_proofs(asked, proofs)
+        why_not = {(one["segment"], one["remote"]): one["why_not"] for one in proofs}
         return evict.judge(segments, asked, why_not, needed)
 
-    def _note_proofs(self, asked: list[Asked], why_not: dict[tuple[int, str], str]) -> None:
-        """Remember when content was seen whole."""
-        numbers = {name: number for number, (name, _) in by_number(self._store).items()}
+    def _note_proofs(self, asked: list[Asked], proofs: list[dict[str, Any]]) -> None:
+        """Remember when content was seen whole, and what was seen to be bad."""
         now = self._store.clock.time_ns()
-        batch = self._store.batch()
-        for one in asked:
-            if one.is_read and why_not.get((one.segment, one.remote)) == "":
-                row = msgspec.structs.replace(one.copy, verified_ns=now)
-                batch.put(keys.copy(one.segment, numbers[one.remote]), remote.pack(row))
-        self._store.commit(batch)
+        read = {(one.segment, one.remote) for one in asked if one.is_read}
+        seen = {}
+        for one in proofs:
+            key = one["segment"], one["remote"]
+            if one["is_bad"]:
+                seen[key] = 0
+            elif key in read and not one["why_not"]:
+                seen[key] = now
+        note_seen(self._store, seen)
 
     async def _drop(self, segments: list[int], done: Evicted) -> None:
         store = self._store

@@ -83,12 +83,15 @@ class FetchDesk:
 
     Orders of the agent are::
 
-        {"id", "kind": "fetch", "segment", "offset", "size", "copies": [{"remote", "name"}]}
+        {"id", "kind": "fetch", "segment", "offset", "size",
+         "copies": [{"remote", "name", "is_doubted"}]}
             lay these bytes of the segment into the file STORE/cache/<segment name>, from the first
-            of the copies that gives them; `remote`: of the store, `name`: of the object
+            of the copies that gives them; `remote`: of the store, `name`: of the object,
+            `is_doubted`: what came from it did not verify, so it is the last to be asked
         {"id", "kind": "prove", "copies": [{"segment", "remote", "name", "size", "digest",
                                             "is_read"}]}
-            say of each copy {"segment", "remote", "why_not"}: what is wrong with it just now
+            say of each copy {"segment", "remote", "why_not", "is_bad"}: what is wrong with it just
+            now, and whether that is the copy itself, and not the way to it
     """
 
     def __init__(self, filesystem: Filesystem) -> None:

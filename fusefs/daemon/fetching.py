@@ -6,11 +6,12 @@ meanwhile. A reader waits for the pieces that it needs; more of them come behind
 each time that it goes on where it was.
 
 What comes is verified by whoever reads it. Where it does not verify it is fetched anew, from
-another remote if there is one. A reader waits for a bounded time, and learns then why.
+another remote if there is one, and the copy that it came from is read back before an eviction
+counts it again. A reader waits for a bounded time, and learns then why.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from fusefs.store import format
 from fusefs.store.log import Buffer
 from fusefs.store.presence import GRAIN
 from fusefs.store.store import Store
-from fusefs.sync.copies import cheapest_first
+from fusefs.sync.copies import cheapest_first, note_seen
 
 PIECE = 1 << 20
 #: Readahead begins with so many pieces behind what is wanted, and grows up to so many.
@@ -68,7 +69,7 @@ class Fetching:
         self.timeout_s = timeout_s
         self._read_only = read_only
         self._open: dict[Key, Order] = {}
-        self._served: OrderedDict[Key, str] = OrderedDict()
+        self._served: OrderedDict[Key, list[str]] = OrderedDict()  # remotes, the last one last
         self._ahead: OrderedDict[int, tuple[int, int]] = OrderedDict()  # next piece, how many
         self._waiting = 0
         self._said = ""
@@ -239,13 +240,31 @@ class Fetching:
             return key, order
         start = max(wanted.offset, piece * PIECE)
         stop = min(end, (piece + 1) * PIECE)
-        before = self._served.get(key)
-        copies = sorted(copies, key=lambda one: one[0] == before)
-        return key, self._order(key, start, stop, copies, is_urgent=True)
+        served = self._served.get(key, [])
+        if served:
+            self._distrust(wanted.segment, served[-1])
+        copies = sorted(copies, key=lambda one: served.index(one[0]) if one[0] in served else -1)
+        return key, self._order(key, start, stop, copies, is_urgent=True, doubted=served)
+
+    def _distrust(self, segment: int, name: str) -> None:
+        """Have a copy read back before it counts again: what came from it did not verify."""
+        copies = cheapest_first(self._store, segment)
+        if not any(one[0] == name and one[2].verified_ns for one in copies):
+            return  # that is known
+        log.warning(
+            "what came from a remote does not verify: see fusefs sync verify",
+            remote=name, segment=format.segment_name(segment),
+        )  # fmt: skip
+        if self._read_only:
+            return
+        try:
+            note_seen(self._store, {(segment, name): 0})
+        except StoreError as error:
+            log.warning("a bad copy in a remote cannot be noted", error=str(error))
 
     def _order(
         self, key: Key, start: int, stop: int, copies: list[tuple[str, Remote, Copy]], *,
-        is_urgent: bool,
+        is_urgent: bool, doubted: Collection[str] = (),
     ) -> Order:  # fmt: skip
         segment = key[0]
         start = start // GRAIN * GRAIN
@@ -255,7 +274,10 @@ class Fetching:
             "segment": segment,
             "offset": start,
             "size": stop - start,
-            "copies": [{"remote": name, "name": copy.name} for name, _, copy in copies],
+            "copies": [
+                {"remote": name, "name": copy.name, "is_doubted": name in doubted}
+                for name, _, copy in copies
+            ],
         }
         order = self._open[key] = self._orders.place(what, is_urgent=is_urgent)
         return order
@@ -319,7 +341,8 @@ class Fetching:
         self._store.cache.used(segment)
         self.counts.fetches += 1
         self.counts.fetched_bytes += order.what["size"]
-        self._served[key] = served
+        before = [one for one in self._served.get(key, []) if one != served]
+        self._served[key] = [*before, served]
         if len(self._served) > _SERVED_MOST:
             self._served.popitem(last=False)
 

@@ -5,7 +5,7 @@ rest of the log is batches, which go there as deltas. A row of a segment that is
 here any more says nothing that anybody needs, and goes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 import msgspec
@@ -24,6 +24,18 @@ def cheapest_first(store: Store, segment: int) -> list[tuple[str, Remote, Copy]]
     known = by_number(store)
     found = [(*known[n], copy) for n, copy in store.copies(segment).items() if n in known]
     return sorted(found, key=lambda one: (one[1].cost, one[0]))
+
+
+def note_seen(store: Store, seen: Mapping[tuple[int, str], int]) -> None:
+    """Note when copies, each a segment and a remote, were last seen whole: wall time in ns, 0 for
+    one that was seen otherwise. Raises DiskFull, StoreError."""
+    batch = store.batch()
+    for number, (name, _) in by_number(store).items():
+        for (segment, remote_name), when in seen.items():
+            if remote_name == name and (copy := store.copies(segment).get(number)) is not None:
+                row = msgspec.structs.replace(copy, verified_ns=when)
+                batch.put(keys.copy(segment, number), remote.pack(row))
+    store.commit(batch)
 
 
 class Copies:

@@ -153,6 +153,17 @@ def test_a_copy_that_changed_is_found_by_reading_it(fs: InProcess, away: Away) -
     assert first in fs.store.segments
     assert "is not what was stored" in str(done["refused"])
     assert remote.read_bytes == sum(map(len, away.objects.values()))
+    evict(fs, agent)  # nor does it count afterwards, when nobody asks for it to be read
+    assert first in fs.store.segments
+
+
+def test_one_that_cannot_be_reached_is_trusted_when_it_can(fs: InProcess, away: Away) -> None:
+    agent, remote = agent_of(fs, away)
+    remote.why_not = RemoteUnreachable("example.org does not answer")
+    assert not evict(fs, agent, read_all=True)["segments"]
+    remote.why_not = None
+    assert evict(fs, agent)["segments"]
+    assert remote.read_bytes == 0
 
 
 def test_what_was_seen_long_ago_is_read_again(fs: InProcess, away: Away) -> None:

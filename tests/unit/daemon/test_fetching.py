@@ -172,6 +172,41 @@ def test_what_one_remote_lost_or_holds_damaged_comes_from_another(fs: InProcess)
     assert fs.store.blocks.counts.damaged_reads == 0
 
 
+def test_each_copy_is_tried_before_one_that_did_not_verify_is_again(fs: InProcess) -> None:
+    fs.write(b"a", CONTENT)
+    several = [Away(fs.store, number, f"remote{number}", cost=number) for number in (1, 2, 3)]
+    for one in several[:2]:
+        one.copy_all()
+    several[2].evict_all()
+    for one in several[:2]:
+        one.objects = {number: bytes(len(content)) for number, content in one.objects.items()}
+    fs.remount()
+    agent = Agent(fs, **{one.name: Counted(one) for one in several})
+    assert agent.read(b"a", 0, 1 << 20) == CONTENT[: 1 << 20]
+    piece = agent.orders[0]["offset"] >> 20
+    first = [one for one in agent.orders if one["offset"] >> 20 == piece]
+    told = [[(one["remote"], one["is_doubted"]) for one in order["copies"]] for order in first]
+    assert told == [
+        [("remote1", False), ("remote2", False), ("remote3", False)],
+        [("remote2", False), ("remote3", False), ("remote1", True)],
+        [("remote3", False), ("remote1", True), ("remote2", True)],
+    ]
+
+
+def test_a_copy_that_did_not_verify_is_read_back_before_it_counts(fs: InProcess) -> None:
+    fs.write(b"a", CONTENT)
+    cheap, dear = Away(fs.store, 1, "cheap", cost=10), Away(fs.store, 2, "dear", cost=20)
+    cheap.copy_all()
+    dear.evict_all()
+    first = min(cheap.objects)
+    cheap.objects[first] = bytes(len(cheap.objects[first]))
+    fs.remount()
+    Agent(fs, cheap=Counted(cheap), dear=Counted(dear)).read(b"a", 0, 1 << 20)
+    copies = fs.store.copies(first)
+    assert copies[1].verified_ns == 0
+    assert copies[2].verified_ns > 0
+
+
 def test_what_came_while_a_reader_looked_is_not_fetched_again(fs: InProcess, away: Away) -> None:
     agent, remote = agent_of(fs, away)
     number = min(away.objects)
