@@ -87,7 +87,7 @@ def create(
     mountpoint: str | None = None,
     slot: Slot | None = None,
 ) -> StoreIdentity:
-    """Make `path` a store: a new or empty directory becomes one, or one that this left half made.
+    """What `path`, a new or empty directory, or one that an init left half made, is to be.
 
     `slot`: makes it an encrypted one. The file is written last by the caller's `write`, so that a
     directory is a store or is not.
@@ -95,9 +95,7 @@ def create(
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_half_made(path):
-            what = "is a store already" if (path / NAME).exists() else "is not empty"
-            raise StoreExists(f"{path} {what}: give a new or an empty directory")
+        require_new(path)
         if not os.access(path, os.W_OK):
             raise StoreReadOnly(f"{path} cannot be written: check the mount and its permissions")
     except (FileExistsError, NotADirectoryError) as error:
@@ -115,10 +113,17 @@ def create(
     )
 
 
+def require_new(path: Path) -> None:
+    """Raises StoreExists where a store, or anything else of use, is in the directory; OSError."""
+    if not _is_half_made(path):
+        what = "is a store already" if (path / NAME).exists() else "is not empty"
+        raise StoreExists(f"{path} {what}: give a new or an empty directory")
+
+
 def _is_half_made(path: Path) -> bool:
     """Whether nothing is there but what an init that was cut off leaves: no segment, no row."""
     names = set(os.listdir(path))
-    if names - {"segments", "index", NAME + ".new"}:
+    if names - {"segments", "index", LOCK, NAME + ".new"}:
         return False
     index = path / "index" / "data.mdb"
     return not (
@@ -226,4 +231,4 @@ def _translate(error: OSError, path: Path) -> StoreError:
         return StoreReadOnly(
             f"{path} cannot be written ({error.strerror}): check the mount and its permissions"
         )
-    return StoreError(f"{path}: {error.strerror}")
+    return of_disk(error, path)

@@ -129,10 +129,13 @@ class Store:
         """Make a new, empty store; what an earlier call left half made is made whole.
 
         `slot`: of its data key, where it is to be encrypted (store.keyring.first).
-        Raises StoreExists, StoreReadOnly, DiskFull, StoreError.
+        Raises StoreExists, StoreLocked while another process does so, StoreReadOnly, DiskFull,
+        StoreError.
         """
         made = identity.create(path, options, clock.time_ns(), mountpoint, slot)
+        lock = identity.lock(path)
         try:
+            identity.require_new(path)  # which another process may have made it meanwhile
             shutil.rmtree(path / "index", ignore_errors=True)
             (path / "segments").mkdir(mode=0o700, exist_ok=True)
             (path / "index").mkdir(mode=0o700)
@@ -142,6 +145,8 @@ class Store:
             with suppress(OSError):  # so that it can be called again
                 (path / identity.NAME).unlink()
             raise of_disk(error, error.filename or path) from error
+        finally:
+            os.close(lock)
         return made
 
     @classmethod

@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 
 from fusefs.config.options import StoreOptions
-from fusefs.errors import FormatTooNew, NotAStore, StoreDamaged, StoreExists, StoreLocked
+from fusefs.errors import (
+    FormatTooNew,
+    NotAStore,
+    StoreDamaged,
+    StoreError,
+    StoreExists,
+    StoreLocked,
+)
 from fusefs.store import identity
+from fusefs.store.identity import StoreIdentity
 from fusefs.store.index import Index
 from fusefs.store.store import Store
 from tests.unit.clocks import ManualClock
@@ -125,12 +133,42 @@ def half_made(path: Path) -> None:
     (path / "index").mkdir()
     Index(path / "index").close()
     (path / "fusefs.json.new").write_bytes(b"{")
+    (path / "lock").touch()
 
 
 def test_an_init_that_was_cut_off_can_be_made_again(tmp_path: Path, clock: ManualClock) -> None:
     half_made(tmp_path / "store")
     Store.init(tmp_path / "store", StoreOptions(), clock=clock)
     Store.open(tmp_path / "store", clock=clock).close()
+
+
+@pytest.mark.parametrize(
+    ("step", "refusal"), [("write", StoreLocked), ("lock", StoreExists)], ids=["midst", "end"]
+)
+def test_an_init_that_meets_another_one_is_refused_and_changes_nothing(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, step: str,
+    refusal: type[StoreError],
+) -> None:  # fmt: skip
+    path = tmp_path / "store"
+    theirs: list[StoreIdentity] = []
+    known = getattr(identity, step)
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(identity, step, known)
+        if step == "lock":  # the other one came to its end just before
+            theirs.append(Store.init(path, StoreOptions(), clock=clock))
+        else:
+            with pytest.raises(refusal):
+                Store.init(path, StoreOptions(), clock=clock)
+        return known(*arguments)
+
+    monkeypatch.setattr(identity, step, meanwhile)
+    try:
+        theirs.append(Store.init(path, StoreOptions(), clock=clock))
+    except refusal:
+        assert step == "lock"
+    assert [identity.read(path)] == theirs
+    Store.open(path, clock=clock).close()
 
 
 @pytest.mark.parametrize("what", ["a segment", "rows", "a file"])
