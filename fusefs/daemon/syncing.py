@@ -81,15 +81,19 @@ class State:
 
     `published_acts`: `Store.acts` at the last cut that was published, -1 while nothing is known.
     `behind_since`: loop time since which there are acts that are not published, or None.
-    `is_asked`: a user wants all to be there now. `held_until`: loop time up to which nothing is
-    sent, because somebody tidies up there. `error`: what went wrong last, if nothing went right
-    since; `failures`: how often something did. `doing`: what the agent does, for people.
-    `tidied_at`: loop time when the agent has looked for what is not needed there any more.
+    `asked`: how often users wanted all to be there now; `ordered`: how often they had, when the
+    agent got its last order; `settled`: how many of these are done with, well or not. `held_until`:
+    loop time up to which nothing is sent, because somebody tidies up there. `error`: what went
+    wrong last, if nothing went right since; `failures`: how often something did, without that which
+    is tried again at once. `doing`: what the agent does, for people. `tidied_at`: loop time when
+    the agent has looked for what is not needed there any more.
     """
 
     published_acts: int = -1
     behind_since: float | None = None
-    is_asked: bool = False
+    asked: int = 0
+    ordered: int = 0
+    settled: int = 0
     held_until: float = -math.inf
     error: Record | None = None
     error_ns: int = 0
@@ -101,6 +105,11 @@ class State:
     failures: int = 0
     tidied_at: float = math.inf
     rate: Rate = field(default_factory=Rate)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a user waits for all to be there."""
+        return self.asked > self.settled
 
 
 class Syncing:
@@ -165,10 +174,10 @@ class Syncing:
             state = self.state(row)
             now = trio.current_time()
             if state.is_asked or now >= began + rest_s:
+                state.ordered = state.asked
                 if order := self._order(row, state, now):
                     return order
-                if state.is_asked:
-                    state.is_asked = False
+                state.settled = state.ordered
             if now >= began + max(wait_s, rest_s):
                 return None
             with trio.move_on_after(_LOOK_S):
@@ -284,7 +293,7 @@ class Syncing:
             name, sequence=sequence, published_segment=cut.end[0], published_ns=cut.time_ns
         )
         state.published_acts, state.cut, state.error = cut.acts, None, None
-        state.is_asked = False
+        state.settled = state.ordered
         state.behind_since = None if cut.acts == self._store.acts else trio.current_time()
         self._events.publish(
             Kind.PUBLISHED, remote=name, sequence=sequence, segment=cut.end[0]
@@ -323,8 +332,9 @@ class Syncing:
             self._events.publish(Kind.SYNC_ERROR, remote=name, error=error["message"])
             state.error_ns = self._store.clock.time_ns()
         if error is not None:
-            state.failures += 1
-            state.is_asked = False  # the next try is in its own time
+            # Who asked while it was tried, after having mended something, wants another try, now.
+            state.failures += state.asked == state.ordered
+            state.settled = state.ordered  # for the others the next try is in its own time
         elif state.error is not None:
             log.info("sync goes on", remote=name)
             self._events.publish(Kind.SYNC_GOES_ON, remote=name)
@@ -341,14 +351,14 @@ class Syncing:
             if row.is_trash:
                 raise WrongState(f"the remote {name} is a trash remote, which nothing is synced to")
         for _, row in rows:
-            self.state(row).is_asked = True
+            self.state(row).asked += 1
         self.changed()
 
     def adopted(self, name: str, row: Remote) -> None:
         """The remote is this store's now, behind what another has published."""
         state = self.state(row)
         state.published_acts, state.error, state.cut = -1, None, None
-        state.is_asked = True
+        state.asked += 1
         self.changed()
         log.warning("a remote of another writer is taken over", remote=name, after=row.sequence)
 

@@ -162,6 +162,36 @@ async def test_who_asks_does_not_wait_and_a_failure_is_not_repeated_at_once(
     assert sync.record("usb", row(sync))["error"] is None
 
 
+async def test_who_asks_during_a_try_that_fails_gets_another(
+    store: Store, sync: Syncing, autojump_clock: trio.testing.MockClock
+) -> None:
+    """That one began before the user mended what it fails of."""
+    acts.put(store, row=b"x")
+    sync.ask(["usb"])
+    await order(sync)
+    sync.ask(["usb"])
+    sync.report("usb", row(sync), "", {"class": "WrongKey", "message": "wrong"}, (0, 0, 0))
+    assert sync.record("usb", row(sync))["failures"] == 0
+    found, after_s = await order(sync, rest_s=60)
+    assert (found, after_s < 1) == ({"do": "publish"}, True)
+    sync.report("usb", row(sync), "", {"class": "WrongKey", "message": "wrong"}, (0, 0, 0))
+    assert sync.record("usb", row(sync))["failures"] == 1
+    assert (await order(sync, rest_s=20))[1] >= 20
+
+
+async def test_who_asks_after_a_cut_does_not_wait_for_the_next(
+    store: Store, sync: Syncing, autojump_clock: trio.testing.MockClock
+) -> None:
+    acts.put(store, row=b"x")
+    await order(sync)
+    cut = await sync.cut(row(sync))
+    acts.put(store, row=b"y")
+    sync.ask(["usb"])
+    sync.published("usb", row(sync), 1, cut["cut"])
+    found, after_s = await order(sync)
+    assert (found, after_s < 1) == ({"do": "publish"}, True)
+
+
 async def test_paused_held_and_removed_remotes_get_nothing(
     store: Store, sync: Syncing, clock: ManualClock, autojump_clock: trio.testing.MockClock
 ) -> None:
