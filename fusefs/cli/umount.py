@@ -46,9 +46,9 @@ def umount(
     from fusefs.errors import NotMounted
 
     limit_s = seconds(timeout)
-    target = resolve(path)
+    target = resolve(path, "there is nothing to unmount")
     if target.mountpoint is None:
-        raise NotMounted(f"{target.store} is not mounted")
+        raise NotMounted(f"{target.store} is not mounted: there is nothing to unmount")
     pid = writer_of(target.store)
     if flush and pid is not None:
         _drain(target.store, limit_s)

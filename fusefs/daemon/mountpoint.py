@@ -22,6 +22,7 @@ from fusefs.errors import (
     MountpointNotEmpty,
     NotMounted,
     NotPermitted,
+    StoreLocked,
     UsageError,
 )
 
@@ -50,19 +51,30 @@ def check_mountpoint(store: Path, mountpoint: Path) -> None:
     """Raise unless `store` may be mounted on `mountpoint` (both resolved); changes nothing.
 
     A dead mount of `store` that is there already is no obstacle, see `clear_dead_mount`. Raises
-    UsageError, MountpointMissing, MountpointNotEmpty, MountpointBusy.
+    UsageError, MountpointMissing, MountpointNotEmpty, MountpointBusy, StoreLocked.
     """
     if store.is_relative_to(mountpoint) or mountpoint.is_relative_to(store):
         raise UsageError(
             f"{store} and {mountpoint} lie one in the other: choose a mountpoint beside the store"
         )
-    mount = MountTable.read().at(os.fsencode(mountpoint))
+    table = MountTable.read()
+    mount = table.at(os.fsencode(mountpoint))
     if mount is not None and not (mount.is_fusefs and mount.store == store):
         raise MountpointBusy(_busy_with(mount, mountpoint))
     if mount is not None and (pid := writer_of(store)) is not None:
         raise MountpointBusy(f"{store} is mounted on {mountpoint} already, by process {pid}")
     if mount is None:
         _check_directory(mountpoint)
+        _check_elsewhere(table, store)
+
+
+def _check_elsewhere(table: MountTable, store: Path) -> None:
+    mount = next(table.of_store(store), None)
+    if mount is not None and (pid := writer_of(store)) is not None:
+        raise StoreLocked(
+            f"{store} is mounted on {mount.path} already, by process {pid}: use that, or say"
+            f" 'fusefs umount {mount.path}' first"
+        )
 
 
 def _busy_with(mount: Mount, mountpoint: Path) -> str:

@@ -26,11 +26,11 @@ class Target:
     inner: bytes | None
 
 
-def resolve(path: str | bytes | Path) -> Target:
+def resolve(path: str | bytes | Path, way_out: str = "name the STORE, or mount it first") -> Target:
     """The store, mountpoint and inner path that `path` stands for.
 
-    Raises NotMounted if it is neither in a fusefs mount nor in a store, NotPermitted if we may not
-    look.
+    `way_out`: what to do where it stands for none, for the message. Raises NotMounted if it is
+    neither in a fusefs mount nor in a store, NotPermitted if we may not look.
     """
     table = MountTable.read()
     try:
@@ -44,8 +44,7 @@ def resolve(path: str | bytes | Path) -> Target:
     store = _enclosing_store(location)
     if store is None:
         raise NotMounted(
-            f"{os.fspath(path)!r} is neither a fusefs store nor in a mounted one:"
-            " name the STORE, or mount it first"
+            f"{os.fspath(path)!r} is neither a fusefs store nor in a mounted one: {way_out}"
         )
     mount = next(table.of_store(store), None)
     return Target(store, mount.path if mount else None, None)

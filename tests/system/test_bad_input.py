@@ -136,7 +136,8 @@ def test_a_second_mount_of_one_store(mounted: Mounted, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     names = sorted(mounted.store.rglob("*"))
-    assert_refused(run_fusefs("mount", mounted.store, other), 13, mounted.store, mounted.pid)
+    done = run_fusefs("mount", mounted.store, other)
+    assert_refused(done, 13, mounted.store, mounted.pid, f"fusefs umount {mounted.mnt}")
     assert sorted(mounted.store.rglob("*")) == names
     assert (mounted.mnt / "file").read_text() == "x"
     assert list(other.iterdir()) == []
@@ -281,8 +282,8 @@ def test_no_address_space_for_the_index(store: Path) -> None:
 
 
 def test_umount_of_what_is_not_mounted(store: Path, tmp_path: Path, unchanged: None) -> None:
-    assert_refused(run_fusefs("umount", store), 24, store)
-    assert_refused(run_fusefs("umount", tmp_path), 24, tmp_path)
+    assert_refused(run_fusefs("umount", store), 24, store, "nothing to unmount")
+    assert_refused(run_fusefs("umount", tmp_path), 24, tmp_path, "nothing to unmount")
 
 
 def test_umount_of_what_is_in_use(mounted: Mounted) -> None:
