@@ -34,6 +34,16 @@ def by_number(store: Store) -> dict[int, tuple[str, Remote]]:
     return {row.number: (name, row) for name, row in rows(store)}
 
 
+def check_name(name: str) -> None:
+    """Raises BadRemote where no remote can have that name."""
+    if not _NAME.fullmatch(name):
+        raise BadRemote(
+            f"{name!r} is no name for a remote: give up to 64 letters, digits and . _ -"
+        )
+    if name == _STORE:
+        raise BadRemote(f"{name!r} is the store itself, in transfers: give another name")
+
+
 class Registry:
     """The rows of the remotes of `store`. `version` grows with each change but of the books."""
 
@@ -64,12 +74,7 @@ class Registry:
 
     def add(self, name: str, row: Remote) -> Remote:
         """Record a remote, under a number that no other had. Raises BadRemote, WrongState."""
-        if not _NAME.fullmatch(name):
-            raise BadRemote(
-                f"{name!r} is no name for a remote: give up to 64 letters, digits and . _ -"
-            )
-        if name == _STORE:
-            raise BadRemote(f"{name!r} is the store itself, in transfers: give another name")
+        check_name(name)
         if name in self._rows:
             raise WrongState(f"there is a remote {name}: give another name, or remove that one")
         number = remote.next_number(self._rows.values(), self._store.clock.time_ns())

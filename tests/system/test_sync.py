@@ -309,13 +309,16 @@ def test_remotes_are_added_listed_and_removed(
     (listed,) = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
     assert (listed["name"], listed["cost"], listed["limit"]) == ("usb", 120, "9M")
     (empty := tmp_path / "empty").mkdir()
-    for again in (
-        ("usb", f"file://{tmp_path}"),
-        ("store", f"file://{empty}"),  # what transfers call the store itself
-        ("other", f"file://{place}"),
-        ("../x", "file:///"),
+    for name, url, code, why in (
+        ("usb", f"file://{place}", 34, f"a remote usb already, file://{place}"),
+        ("usb", f"file://{empty}", 34, f"a remote usb already, file://{place}"),
+        ("store", f"file://{empty}", 69, "is the store itself, in transfers"),
+        ("../x", f"file://{empty}", 69, "is no name for a remote"),
+        ("other", f"file://{place}/", 34, "is the place of the remote usb already"),
     ):
-        assert run_fusefs("remote", "add", mounted.mnt, *again).returncode != 0
+        done = run_fusefs("remote", "add", mounted.mnt, name, url)
+        assert (done.returncode, why in done.stderr) == (code, True), done.stderr
+    assert list(empty.iterdir()) == []
     assert len(json.loads(fusefs("remote", "list", mounted.mnt, "--json"))) == 1
     (mounted.mnt / "a").write_bytes(b"x")
     fusefs("sync", "now", mounted.mnt)

@@ -87,14 +87,24 @@ def add(
 
 
 def _require_free(records: list[dict[str, Any]], name: str, url: str) -> None:
-    """Raises WrongState."""
+    """Raises BadRemote, WrongState."""
     from fusefs.errors import WrongState
+    from fusefs.remotes.address import parse
+    from fusefs.sync.registry import check_name
 
+    check_name(name)
+    place = parse(url).place
     for known in records:
         if known["name"] == name:
-            raise WrongState(f"there is a remote {name}: give another name, or remove that one")
-        if known["url"] == url:
-            raise WrongState(f"the remote {known['name']} is there already")
+            raise WrongState(
+                f"there is a remote {name} already, {known['url']}: give another name, or remove"
+                " that one first"
+            )
+        if parse(known["url"]).place == place:
+            raise WrongState(
+                f"{url} is the place of the remote {known['name']} already: give another place, or"
+                " remove that one first"
+            )
 
 
 def _probe(row: "Row", uuid: str, *, adopt: bool) -> int:
