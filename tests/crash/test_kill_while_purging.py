@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fusefs.errors import WrongState
-from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
+from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Mounted, fusefs, run_fusefs
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
 
@@ -84,7 +84,7 @@ class Victim:
                 pass
             self.struck += running.poll() is None
             self.mounted.kill()
-            running.wait(60)
+            running.wait(COMMAND_TIMEOUT_S)
         finally:
             running.kill()
             running.wait()
@@ -160,7 +160,7 @@ def assert_ends_well(victim: Victim) -> None:
     victim.check_live()
 
 
-@pytest.mark.timeout(60 + 20 * ROUNDS)
+@pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_purges_go_on_and_spare_what_lives(victim: Victim) -> None:
     for _ in range(ROUNDS):
         victim.make()
@@ -183,7 +183,7 @@ def test_purges_go_on_and_spare_what_lives(victim: Victim) -> None:
     assert_ends_well(victim)
 
 
-@pytest.mark.timeout(60 + 20 * ROUNDS)
+@pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_restores_can_be_repeated(victim: Victim) -> None:
     victim.make()
     for _ in range(ROUNDS):
@@ -206,7 +206,7 @@ def test_restores_can_be_repeated(victim: Victim) -> None:
     assert_ends_well(victim)
 
 
-@pytest.mark.timeout(60 + 20 * ROUNDS)
+@pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_collections_lose_nothing(victim: Victim) -> None:
     for _ in range(ROUNDS):
         victim.make()

@@ -8,10 +8,8 @@ the transfers and the kills more, or others.
 import json
 import os
 import random
-import signal
 import threading
 from collections import Counter
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from fusefs.daemon.client import Client
 from fusefs.errors import DaemonFailed, FusefsError
 from tests.conftest import Mounted, fusefs
 from tests.crash.inotify import MOVED_TO, Watcher
+from tests.system.synced import kill_agent
 from tests.system.trashcan import until
 
 pytestmark = [pytest.mark.mount, pytest.mark.slow]
@@ -34,12 +33,6 @@ SIZES = (0, 1, 70_000, MIB, 3 * MIB + 17, 9 * MIB)
 #: Between two kills, and between two transfers while there are kills, seconds.
 PAUSE_S = (0.4, 3.0)
 EACH_S = 0.3
-
-
-def agents(pid: int) -> list[int]:
-    """The children of a daemon, by whichever of its threads they were started."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(one) for found in lists for one in found.read_text().split()]
 
 
 def ask(store: Path, verb: str, **arguments: Any) -> Any:
@@ -82,7 +75,7 @@ def end(path: Path) -> dict[str, Any]:
     return {"text": str(path), "path": os.fsencode(path)}
 
 
-@pytest.mark.timeout(240 + TRANSFERS * 2 + KILLS * 15)
+@pytest.mark.timeout(600 + TRANSFERS * 2 + KILLS * 15)
 def test_transfers_end_once_whoever_is_killed(mounted: Mounted, tmp_path: Path) -> None:
     mounted.expected = [".*"]  # of a daemon that is killed
     source, target = mounted.mnt / "source", tmp_path / "target"
@@ -106,10 +99,8 @@ def test_transfers_end_once_whoever_is_killed(mounted: Mounted, tmp_path: Path) 
     for number in range(KILLS):
         threading.Event().wait(chance.uniform(*PAUSE_S))
         if number % 2:
-            agent = until(lambda: agents(mounted.pid))[0]
+            until(lambda: kill_agent(mounted))
             kills["agent"] += 1
-            with suppress(ProcessLookupError):
-                os.kill(agent, signal.SIGKILL)
         else:
             kills["daemon"] += 1
             mounted.kill()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,19 @@ def record(mounted: Mounted, name: str) -> Record:
 
 def agent_of(mounted: Mounted) -> int:
     """The process id of the agent, 0 if there is none."""
-    threads = Path(f"/proc/{mounted.pid}/task").glob("*/children")  # each has its own
-    for child in (int(pid) for thread in threads for pid in thread.read_text().split()):
-        if b"agent" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-            return child
+    for thread in Path(f"/proc/{mounted.pid}/task").iterdir():  # each has its own children
+        with suppress(FileNotFoundError, ProcessLookupError):  # what ends meanwhile
+            for child in map(int, (thread / "children").read_text().split()):
+                if b"agent" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                    return child
     return 0
 
 
 def kill_agent(mounted: Mounted) -> bool:
     """kill -9; whether there was one."""
     if pid := agent_of(mounted):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return bool(pid)
 
 

@@ -36,6 +36,14 @@ def follower(*arguments: str | Path, stdout: int = subprocess.PIPE) -> Iterator[
             process.kill()
 
 
+@contextmanager
+def let_in(kind: str, target: Path) -> Iterator[Process]:
+    """A follower of one kind that has been let in: from now on nothing of it is lost."""
+    with follower("--kind", "mounted", "--kind", kind, target) as process:
+        assert next_event(process)["kind"] == "mounted"
+        yield process
+
+
 def next_event(process: Process) -> dict[str, Any]:
     assert process.stdout is not None
     event: dict[str, Any] = json.loads(process.stdout.readline())

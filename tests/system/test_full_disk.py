@@ -18,6 +18,7 @@ import pytest
 
 from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
 from tests.disks import small_ext4
+from tests.stops import stopped
 
 pytestmark = [
     pytest.mark.mount,
@@ -265,14 +266,13 @@ def test_an_upload_that_does_not_fit_is_refused_at_once(disk: Path, mnt: Path) -
         source.write_bytes(random.randbytes(70 * MIB))
     try:
         fusefs("init", mounted.store)
-        mounted.mount()
+        mounted.mount(FUSEFS_FAILPOINTS="log.append=20:stop")
         # Let the first wait in the middle, so that the second meets what is promised to it.
         command = [sys.executable, "-m", "fusefs", "cp", sources[0], mnt / "one"]
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         first = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
-        while not (staged := list(mnt.glob(".one.*"))) or staged[0].stat().st_size < 70 * MIB:
-            assert first.poll() is None
-        first.send_signal(signal.SIGSTOP)
+        with stopped(mounted.pid):
+            first.send_signal(signal.SIGSTOP)
         done = run_fusefs("cp", sources[1], mnt / "two")
         assert done.returncode == 16
         assert "promised to others" in done.stderr

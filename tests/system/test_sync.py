@@ -231,7 +231,7 @@ def test_the_agent_ends_with_its_daemon(synced: Mounted) -> None:
     synced.kill()
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
-    assert poller.poll(20_000)
+    assert poller.poll(COMMAND_TIMEOUT_S * 1000)
     os.close(descriptor)
     synced.mount()
 
@@ -252,7 +252,7 @@ def test_unmounting_with_flush_brings_all_away_first(
     synced.expected += ["sync waits"]
     (synced.mnt / "a").write_bytes(os.urandom(2 * MIB))
     place.rename(place.with_name("gone"))
-    refused = run_fusefs("umount", "--flush", "--timeout", "20s", synced.mnt)
+    refused = run_fusefs("umount", "--flush", "--timeout", "80s", synced.mnt)
     assert refused.returncode == RemoteMissing.exit_code
     assert synced.is_mounted
     place.with_name("gone").rename(place)
@@ -413,7 +413,7 @@ def test_what_a_remote_does_not_need_is_deleted_but_what_goes_to_the_trash_remot
     fusefs("remote", "add", synced.mnt, "bin", f"file://{trash}", "--trash")
     keep = "--keep", "1", "--min-age", "0s", "--json"
     planned = json.loads(fusefs("sync", "expire", synced.mnt, "usb", "--dry-run", *keep))
-    assert len(planned["checkpoints"]) == 3
+    assert len(planned["checkpoints"]) == len(layout.sequences(remote)) - 1 >= 3
     trash.rename(tmp_path / "away")
     before = sorted(path.name for path in place.rglob("*"))
     assert run_fusefs("sync", "expire", synced.mnt, "usb", *keep).returncode != 0

@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -65,16 +64,16 @@ def qualities(path: Path) -> object:
 
 
 def test_removing_takes_the_same_time_for_a_large_file(top: Path, can: TrashCan) -> None:
+    """So large that nobody would see the end, were each block of it looked at."""
+    size = 1 << 52
     with open(top / "large", "wb") as file:
         file.write(b"begin")
-        file.truncate(5 << 30)
+        file.truncate(size)
     before = datetime.now().astimezone()
-    started = time.monotonic()
     shell("rm large", top)
-    assert time.monotonic() - started < 1
     assert os.listdir(top) == []
     entry = can.entry("large")
-    assert (entry["state"], entry["size"], entry["cause"]) == (PENDING, 5 << 30, "unlink")
+    assert (entry["state"], entry["size"], entry["cause"]) == (PENDING, size, "unlink")
     assert (entry["uid"], entry["comm"], entry["kind"]) == (os.getuid(), "rm", "file")
     deleted = datetime.fromisoformat(entry["deleted_at"])
     assert before <= deleted <= datetime.now().astimezone()

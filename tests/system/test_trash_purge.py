@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import COMMAND_TIMEOUT_S, Mounted, fusefs, run_fusefs
+from tests.stops import stopped
 from tests.system.test_bad_input import assert_refused
-from tests.system.test_events import follower, next_event
+from tests.system.test_events import let_in, next_event
 from tests.system.trashcan import TrashCan, look, remove, until
 
 pytestmark = pytest.mark.mount
@@ -56,31 +57,41 @@ def assert_sound(mounted: Mounted) -> None:
 
 
 def test_what_is_old_enough_goes_by_itself(top: Path, can: TrashCan) -> None:
-    can.set("keep=2s")
     remove(top / "file", Random(1).randbytes(3 * MIB))
     number = can.id_of("file")
     assert can.space()["trash_bytes"] == 3 * MIB
+    can.set("keep=2s")
     until(lambda: not can.lines())
     space = can.space()
     assert (space["trash_bytes"], space["stored_bytes"]) == (0, 0)
     (entry,) = can.history("--id", number)
     begun, ended = (datetime.fromisoformat(entry["history"][n]["time"]) for n in (0, -1))
-    assert 2 <= (ended - begun).total_seconds() < 20
+    assert (ended - begun).total_seconds() >= 2
     assert can.states(number) == [PENDING, ONGOING, COMPLETE]
     assert list((top / ".trash").iterdir()) == []
 
 
 def test_time_goes_on_while_nothing_is_mounted(mounted: Mounted, top: Path, can: TrashCan) -> None:
+    (top / "file").touch()
+    file = os.open(top / "file", os.O_RDONLY)
+    (top / "file").unlink()
     can.set("keep=3s")
-    remove(top / "file")
-    due = datetime.fromisoformat(can.lines()[0]["purge_at"]).timestamp()
-    mounted.umount()
+    due = until(lambda: _in_a_minute(can.lines()[0]["purge_at"]))
+    mounted.kill()  # while it is open: until then it stays, however long that takes
+    with suppress(OSError):
+        os.close(file)
     offline = TrashCan(mounted.store)
     assert [entry["state"] for entry in offline.history()] == [PENDING]
     until(lambda: time.time() > due)
     mounted.mount()
-    until(lambda: not can.lines(), 10)
+    until(lambda: not can.lines())
     assert [entry["state"] for entry in can.history()] == [COMPLETE]
+
+
+def _in_a_minute(moment: str) -> float:
+    """It as seconds; 0 if it is later than that."""
+    due = datetime.fromisoformat(moment).timestamp()
+    return due if due < time.time() + 61 else 0
 
 
 def test_a_change_of_retention_is_for_what_is_there_as_well(top: Path, can: TrashCan) -> None:
@@ -138,28 +149,28 @@ def test_a_wrong_clock_purges_nothing_early(
 
 
 def test_a_purge_returns_at_once_and_leaves_room_for_others(top: Path, can: TrashCan) -> None:
-    remove_many(top, 1500)
-    ids = can.ids()
-    with follower("--kind", "purge-job", top) as process:
-        jobs: list[Any] = []
-        for part in range(0, 1500, 500):
-            said = look("trash", "purge", "--no-wait", "--json", top, *ids[part : part + 500])
-            jobs.append(said["job"])
-        assert len(set(jobs)) == 3
-        waits, running = [], [1]
-        while running[-1]:
-            started = time.monotonic()
+    """Others are done while purges still run; more of these are asked for until that was seen."""
+    jobs: list[Any] = []
+    with let_in("purge-job", top) as process:
+        between = 0
+        while between < 4:
+            if not can.space()["purges_running"]:
+                remove_many(top, 1500)
+                ids = can.ids()
+                for part in range(0, 1500, 500):
+                    waiting = ids[part : part + 500]
+                    said = look("trash", "purge", "--no-wait", "--json", top, *waiting)
+                    jobs.append(said["job"])
             with (top / "foreground").open("ab") as file:
                 file.write(b"x" * 4096)
                 os.fsync(file.fileno())
-            waits.append(time.monotonic() - started)
-            running.append(can.space()["purges_running"])
+            running = can.space()["purges_running"]
+            assert running <= 2
+            between += running > 0
         over = [next_event(process) for _ in jobs]
+    assert len(set(jobs)) == len(jobs)
     assert [event["job"] for event in over] == jobs
-    assert sum(event["done"] for event in over) == 1500
-    assert len(waits) > 3
-    assert max(waits) < 2
-    assert 1 <= max(running) <= 2
+    assert sum(event["done"] for event in over) == 500 * len(jobs)
     assert can.lines() == []
 
 
@@ -259,12 +270,11 @@ def test_space_is_counted_apart(top: Path, can: TrashCan) -> None:
 
 def test_a_stop_in_a_purge_is_no_error(mounted: Mounted, top: Path, can: TrashCan) -> None:
     remove_many(top, 2000)
-    with follower("--kind", "purge", top) as process:
-        fusefs("trash", "empty", "--no-wait", top)
-        next_event(process)
-        started = time.monotonic()
-        mounted.kill(signal.SIGTERM)
-        assert time.monotonic() - started < 15
+    mounted.remount(FUSEFS_FAILPOINTS="purge.freed=9:stop")
+    fusefs("trash", "empty", "--no-wait", top)
+    with stopped(mounted.pid):
+        os.kill(mounted.pid, signal.SIGTERM)
+    mounted.wait_for_end()
     between = Counter(entry["state"] for entry in TrashCan(mounted.store).history())
     assert between.keys() <= {PENDING, ONGOING, COMPLETE}
     assert between[COMPLETE] > 0
@@ -289,10 +299,9 @@ def test_a_crash_in_a_purge_spares_what_lives(mounted: Mounted, top: Path, can: 
         remove(top / f"{number}", content)
     remove(top / "kept")
     number = can.id_of("kept")
-    with follower("--kind", "purge", top) as process:
-        fusefs("trash", "purge", "--no-wait", top, *(one for one in can.ids() if one != number))
-        next_event(process)
-        mounted.kill()
+    mounted.remount(FUSEFS_FAILPOINTS="purge.freed=4:kill")
+    fusefs("trash", "purge", "--no-wait", top, *(one for one in can.ids() if one != number))
+    mounted.wait_for_end()
     mounted.mount()
     until(lambda: can.ids() == [number])
     states = Counter(entry["state"] for entry in can.history())
@@ -313,7 +322,7 @@ def test_old_history_is_forgotten_also_over_a_crash(
     remove(top / "kept")
     assert len(can.history()) == 1001
     # The clean-up is under way when an act of it is the last thing that the daemon does.
-    mounted.remount(FUSEFS_FAILPOINTS="log.appended=3:kill")
+    mounted.remount(FUSEFS_FAILPOINTS="history.cleaned=2:kill")
     run_fusefs("trash", "policy", top, "set", "history=2s")
     mounted.wait_for_end()
     left = len(TrashCan(mounted.store).history())
@@ -349,7 +358,7 @@ def test_a_failure_is_recorded_and_can_be_retried(
     for name in ("a", "b", "other"):
         remove(top / name)
     ids = [can.id_of("a"), can.id_of("b")]
-    with follower("--kind", "purge", top) as process:
+    with let_in("purge", top) as process:
         with immutable_log(mounted.store):
             done = run_fusefs("trash", "purge", top, *ids)
             assert_refused(done, 1, "append failed", os.strerror(1))
@@ -379,7 +388,7 @@ def test_every_end_of_a_purge_is_told_once(mounted: Mounted, top: Path, can: Tra
     remove_many(top, 80)
     ids = can.ids()
     failing = set(map(int, ids[30:50]))
-    with follower("--kind", "purge", top) as process:
+    with let_in("purge", top) as process:
         fusefs("trash", "purge", top, *ids[:30])
         with immutable_log(mounted.store):
             assert run_fusefs("trash", "purge", top, *ids[30:50]).returncode == 1
