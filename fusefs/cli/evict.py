@@ -66,7 +66,9 @@ def evict(
         if not dry_run:
             places.served(place.store)
         with reach(place.store) as surface:
-            plan = surface.ask("evict_plan", paths=inner, to_free=limit)
+            plan = surface.ask(
+                "evict_plan", paths=inner, to_free=limit, numcopies=numcopies, mincopies=mincopies
+            )
             if dry_run:
                 _show(plan, as_json=as_json)
                 return

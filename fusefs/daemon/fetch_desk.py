@@ -10,7 +10,7 @@ from fusefs.base.clock import utc
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.orders import POLL_S
 from fusefs.daemon.verbs import Verb
-from fusefs.errors import UsageError
+from fusefs.errors import NotEnoughCopies, UsageError
 from fusefs.store import format
 from fusefs.sync.evict import Remotes
 from fusefs.sync.registry import by_number
@@ -55,10 +55,13 @@ class PinArguments(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EvictPlanArguments(msgspec.Struct, forbid_unknown_fields=True):
-    """`paths`: what is wanted away; all if there are none. `to_free`: no more bytes than that."""
+    """`paths`: what is wanted away; all if there are none. `to_free`: no more bytes than that.
+    `numcopies`, `mincopies`: as in `EvictArguments`."""
 
     paths: list[bytes] = []
     to_free: int | None = None
+    numcopies: int | None = None
+    mincopies: int | None = None
 
 
 class EvictArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -162,14 +165,21 @@ class FetchDesk:
         return {"fetched_bytes": await self._fetching.fetch_segment(arguments.segment)}
 
     async def evict_plan(self, arguments: EvictPlanArguments, _uid: int) -> Record:
-        """What an eviction would drop, if the copies can be proved."""
+        """What an eviction would drop, if the copies can be proved. Raises NotEnoughCopies where
+        there is no remote that could have one."""
+        if not any(True for _ in self._filesystem.syncing.registry.synced()):
+            raise NotEnoughCopies(
+                "the store is kept in no remote, so nothing may go from this disk: add one by"
+                " 'fusefs remote add'"
+            )
         wanted: set[int] | None = None
         if arguments.paths:
             wanted = set()
             for path in arguments.paths:
                 wanted |= (await self._needed(path)).keys()
         plan = await self._evicting.plan(wanted, arguments.to_free)
-        return {**plan.record(), "needed_copies": self._evicting.settings.needed}
+        needed = self._evicting.settings.changed(arguments.numcopies, arguments.mincopies).needed
+        return {**plan.record(), "needed_copies": needed}
 
     async def evict(self, arguments: EvictArguments, _uid: int) -> Record:
         """Drop segments of which there are enough copies."""

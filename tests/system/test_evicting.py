@@ -103,6 +103,39 @@ def test_with_the_remote_away_nothing_is_dropped_and_readers_hear_why(
     assert (mounted.mnt / "a").read_bytes() == A
 
 
+def test_a_store_without_a_remote_keeps_all(mounted: Mounted) -> None:
+    (mounted.mnt / "a").write_bytes(B)
+    for options in ([], ["--dry-run"]):
+        done = run_fusefs("evict", *options, mounted.mnt)
+        assert done.returncode == NotEnoughCopies.exit_code
+        assert "kept in no remote" in done.stderr
+
+
+def test_a_dry_run_says_how_many_copies_would_be_needed(mounted: Mounted, place: Path) -> None:
+    fusefs("copies", mounted.mnt, "--numcopies", "2")
+    assert "if 2 copies" in fusefs("evict", "--dry-run", mounted.mnt)
+    assert "if 3 copies" in fusefs("evict", "--dry-run", "--mincopies", "3", mounted.mnt)
+    assert "if 1 copy" in fusefs("evict", "--dry-run", "--numcopies", "0", mounted.mnt)
+
+
+def test_the_cheapest_remote_is_read_from(mounted: Mounted, place: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    add_remote(mounted, other, "other", "--cost", "150")
+    sync(mounted)
+    for dear in (place, other):
+        evict(mounted)
+        drop_caches(mounted.mnt)
+        # What came from it would be noticed, in the log.
+        good = {path: path.read_bytes() for path in (dear / "segments").iterdir()}
+        for path, content in good.items():
+            path.write_bytes(bytes(len(content)))
+        assert (mounted.mnt / "a").read_bytes() == A
+        for path, content in good.items():
+            path.write_bytes(content)
+        fusefs("fetch", mounted.mnt)
+        fusefs("remote", "set", mounted.mnt, "usb", "--cost", "100")
+
+
 def test_a_remote_with_the_only_copies_is_not_forgotten(mounted: Mounted, place: Path) -> None:
     evict(mounted)
     done = run_fusefs("remote", "remove", mounted.mnt, "usb")

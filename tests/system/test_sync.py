@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import (
+    BadRemote,
     DamageFound,
     NoSuchRemote,
     RemoteMissing,
     RemoteTaken,
     RemoteUnreachable,
+    UsageError,
     WrongState,
 )
 from fusefs.remotes.address import connect
@@ -309,6 +311,13 @@ def test_remotes_are_added_listed_and_removed(
     (listed,) = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
     assert (listed["name"], listed["cost"], listed["limit"]) == ("usb", 120, "9M")
     (empty := tmp_path / "empty").mkdir()
+    fusefs("remote", "set", mounted.mnt, "usb", "--cost", "50", "--limit", "8M")
+    wrong = run_fusefs("remote", "set", mounted.mnt, "usb", "--secrets", f"file:{tmp_path}/none")
+    assert wrong.returncode == BadRemote.exit_code
+    assert run_fusefs("remote", "set", mounted.mnt, "usb").returncode == UsageError.exit_code
+    assert run_fusefs("remote", "set", mounted.mnt, "usb", "--limit", "x").returncode == 69
+    (listed,) = json.loads(fusefs("remote", "list", mounted.mnt, "--json"))
+    assert (listed["cost"], listed["limit"], listed["secrets"]) == (50, "8M", "")
     for name, url, code, why in (
         ("usb", f"file://{place}", 34, f"a remote usb already, file://{place}"),
         ("usb", f"file://{empty}", 34, f"a remote usb already, file://{place}"),

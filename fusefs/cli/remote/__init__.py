@@ -2,7 +2,7 @@
 
 import typer
 
-from fusefs.cli.remote import adding, key, listing, removing, trial
+from fusefs.cli.remote import adding, changing, key, listing, removing, trial
 
 app = typer.Typer(
     name="remote",
@@ -13,6 +13,7 @@ app = typer.Typer(
 app.command("add")(adding.add)
 app.command("list")(listing.list_remotes)
 app.command("show")(listing.show)
+app.command("set")(changing.change)
 app.command("remove")(removing.remove)
 app.command("test")(trial.try_out)
 app.add_typer(key.app, name="key")
