@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import pwd
 import threading
 from collections.abc import Iterator
@@ -27,14 +28,17 @@ from fusefs.remotes.multipart import Uploads
 from fusefs.remotes.secrets import Secrets
 from fusefs.transfers import Specification, TransferClient, http_status
 from tests.conftest import Mounted, fusefs, run_fusefs, run_fusefs_as
+from tests.remotes.proxy import proxied
 from tests.remotes.servers import RcloneWebdav, SeaweedS3, SshSftp
+from tests.stops import has_stopped
+from tests.system.synced import agent_of
 from tests.system.trashcan import until
 
 pytestmark = pytest.mark.mount
 
 MIB = 1 << 20
 #: Of the file whose progress is looked at.
-LARGE = int(os.environ.get("FUSEFS_TRANSFER_MIB", "768")) * MIB
+LARGE = int(os.environ.get("FUSEFS_TRANSFER_MIB", "48")) * MIB
 
 
 @pytest.fixture
@@ -281,20 +285,25 @@ def test_as_many_as_like_wait_at_once_for_what_the_agent_does(
     assert ended == [Status.SUCCEEDED] * 40
 
 
-def test_progress_is_seen_while_it_happens(mounted: Mounted, target: Path) -> None:
+def test_progress_is_seen_while_it_happens(mounted: Mounted, tmp_path: Path) -> None:
+    """Over a network that is slow until enough was seen."""
     with (mounted.mnt / "large").open("wb") as file:
         for _ in range(LARGE // MIB):
             file.write(os.urandom(MIB))
     transfers = client(mounted)
-    id = transfers.create(Specification("store", str(target), ["large"]))
     seen: list[int] = []
+    with SshSftp(tmp_path / "server") as server, proxied(server.port) as proxy:
+        proxy.throttle(MIB)
+        id = transfers.create(Specification("store", server.at(proxy.port), ["large"]))
 
-    def look() -> bool:
-        status = transfers.status(id)
-        seen.append(status.bytes_moved)
-        return status.is_over
+        def look() -> bool:
+            status = transfers.status(id)
+            seen.append(status.bytes_moved)
+            if len(set(seen)) > 5:
+                proxy.throttle(0)
+            return status.is_over
 
-    until(look)
+        until(look)
     assert seen == sorted(seen)
     assert (seen[-1], len(set(seen)) > 5) == (LARGE, True), sorted(set(seen))
 
@@ -351,7 +360,7 @@ def test_no_unfinished_upload_outlives_a_transfer_whose_agent_was_killed(
     mounted: Mounted, tmp_path: Path, is_canceled: bool
 ) -> None:
     (mounted.mnt / "large").write_bytes(os.urandom(72 * MIB))
-    mounted.remount(FUSEFS_FAILPOINTS="move.block=70:kill")
+    mounted.remount(FUSEFS_FAILPOINTS="move.block=70:stop")
     mounted.expected = [r".*agent.*"]
     with SeaweedS3(tmp_path / "server") as server:
         theirs = "prefix/id/.partial/0"
@@ -361,11 +370,16 @@ def test_no_unfinished_upload_outlives_a_transfer_whose_agent_was_killed(
             f"file:{server.secrets_file()}", "large",
         ).strip()  # fmt: skip
         ours = f"prefix/{id}/.partial/0"
-        until(lambda: ours in unfinished(server))
+        until(lambda: has_stopped(agent_of(mounted)))
+        assert ours in unfinished(server)
+        agent = agent_of(mounted)
         mounted.kill()
-        mounted.mount()
-        if is_canceled:
+        os.kill(agent, signal.SIGKILL)
+        if is_canceled:  # and before that none of the next agents comes to the end
+            mounted.mount(FUSEFS_FAILPOINTS="move.block=1:kill")
             fusefs("transfer", "cancel", id, mounted.mnt)
+        else:
+            mounted.mount()
         end = "canceled" if is_canceled else "succeeded"
         until(lambda: shown(mounted, id)["status"] == end)
         until(lambda: unfinished(server).keys() == {theirs})
