@@ -2,8 +2,8 @@
 
 import json
 import os
-import signal
 import pwd
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
