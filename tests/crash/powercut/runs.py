@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tests.conftest import Mounted, fusefs
 from tests.crash.powercut.rig import ORDERED, UNORDERED, ext4_mount, make_ext4, recorded_disk
-from tests.crash.powercut.survey import save_jobs
+from tests.crash.powercut.survey import KEY, save_jobs
 from tests.crash.powercut.writelog import copy_image
 from tests.crash.powercut.writers import Job, at_work, wait_for
 
@@ -58,6 +58,12 @@ class Run(NamedTuple):
     @property
     def blank(self) -> Path:
         return self.directory / "blank"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """For whoever opens the store."""
+        key = self.directory / KEY
+        return {"FUSEFS_KEY_FILE": str(key)} if key.exists() else {}
 
 
 def jobs(seed: int, weather: Weather) -> list[Job]:
@@ -111,7 +117,17 @@ def prepare(mnt: Path, work: list[Job]) -> None:
     os.close(top)
 
 
-def record(directory: Path, seed: int, **environ: str) -> Run:
+def make_store(store: Path, run: Run, *, is_encrypted: bool) -> None:
+    """A new store; the key of an encrypted one is kept with the run."""
+    options: list[str | Path] = []
+    if is_encrypted:
+        key = run.directory / KEY
+        key.write_bytes(os.urandom(32))
+        options = ["--encrypt", "--key-file", key]
+    fusefs("init", *options, store)
+
+
+def record(directory: Path, seed: int, *, is_encrypted: bool = False, **environ: str) -> Run:
     """Let writers work on a new store, and keep all that its disk was told.
 
     `environ` is for the daemon.
@@ -133,7 +149,8 @@ def record(directory: Path, seed: int, **environ: str) -> Run:
         mounted = Mounted(disk / "store", mnt)
         mounted.expected = ["a record is cut short"]
         try:
-            fusefs("init", mounted.store)
+            make_store(mounted.store, run, is_encrypted=is_encrypted)
+            environ |= run.environ
             (directory / "start").write_text(str(run.log.stat().st_size))
             mounted.mount(**environ)
             prepare(mnt, work)

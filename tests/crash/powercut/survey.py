@@ -2,9 +2,10 @@
 
     python -m tests.crash.powercut.survey STORE RUN END NEVER
 
-STORE lies on the disk after the cut. RUN is a directory with what the writers noted, END and
-NEVER are as in `writelog.Cut`. Ends with a traceback if a promise was not kept. It is a process
-of its own, because a damaged index may end whoever reads it by a signal.
+STORE lies on the disk after the cut. RUN is a directory with what the writers noted, and with the
+key of an encrypted store; END and NEVER are as in `writelog.Cut`. Ends with a traceback if a
+promise was not kept. It is a process of its own, because a damaged index may end whoever reads it
+by a signal.
 """
 
 import json
@@ -19,8 +20,11 @@ import msgspec
 
 from fusefs.errors import StoreDamaged
 from fusefs.fsck.check import check as fsck
-from fusefs.model import keys
+from fusefs.model import keys, keyslot
 from fusefs.model.inode import ROOT_INO
+from fusefs.model.keyslot import Secret
+from fusefs.store import keyring
+from fusefs.store.cipher import Cipher
 from fusefs.store.log import Position
 from fusefs.store.margins import DEFAULT
 from fusefs.store.recovery import list_segments
@@ -32,6 +36,8 @@ from tests.unit.clocks import ManualClock
 from tests.unit.inprocess import InProcess
 
 JOBS = "jobs.json"
+#: The key file of an encrypted store.
+KEY = "key"
 AFTER = b"after the cut"
 
 
@@ -96,12 +102,16 @@ def check_promises(fs: InProcess, run: Path, end: int, never: int) -> str:
     return " ".join(told)
 
 
-def problems_of(store: Path) -> list[str]:
+def secret_of(run: Path) -> Secret | None:
+    """What opens the store of a run, if it is encrypted."""
+    key = run / KEY
+    return keyslot.key_file(key.read_bytes()) if key.exists() else None
+
+
+def problems_of(store: Path, cipher: Cipher | None) -> list[str]:
     """What fsck finds, with all content read; the first of it also goes to stderr."""
-    found = [
-        f"fsck: {one.kind} {one.where}: {one.message}"
-        for one in fsck(store, read_data=True).problems
-    ]
+    report = fsck(store, read_data=True, cipher=cipher)
+    found = [f"fsck: {one.kind} {one.where}: {one.message}" for one in report.problems]
     sys.stderr.writelines(line + "\n" for line in found[:10])
     return found
 
@@ -144,15 +154,17 @@ def run(arguments: Sequence[str]) -> int:
     store, directory = map(Path, arguments[:2])
     end, never = map(int, arguments[2:])
     check_snapshot(store)
-    problems = problems_of(store)
-    fs = InProcess(store, ManualClock())
+    secret = secret_of(directory)
+    cipher = keyring.unlock(store, secret) if secret else None
+    problems = problems_of(store, cipher)
+    fs = InProcess(store, ManualClock(), secret=secret)
     told = check_promises(fs, directory, end, never)
     assert not problems
     replay = fs.store.replay
     invariants.check(fs.store)
     check_it_works_on(fs)
     fs.close()
-    assert not problems_of(store)
+    assert not problems_of(store, cipher)
     print(f"steps {told}; replayed {replay.batches} batches, cut {replay.cut_bytes} bytes")
     return 0
 

@@ -8,7 +8,8 @@ then the store is compared with what the writers were told (`survey`, `promises`
 That ext4's flushes come through loop device and FUSE into the log is shown by the first test, and
 that a daemon which does not sync would be found out by the last.
 
-FUSEFS_POWER_CUTS is the number of cuts, FUSEFS_POWER_SEED makes other ones. Threads and processes
+FUSEFS_POWER_CUTS is the number of cuts of a plain store, an encrypted one has half of them;
+FUSEFS_POWER_SEED makes other ones. Threads and processes
 make each run another one; the disk of a failed cut is made again by the command in the failure's
 message.
 """
@@ -19,6 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.errors import WrongKey
+from fusefs.model import keyslot
+from fusefs.store import keyring
 from tests.conftest import ROOT, Mounted, fusefs
 from tests.crash.powercut.machine import Machine, PowerFailed, survey
 from tests.crash.powercut.rig import (
@@ -29,15 +33,17 @@ from tests.crash.powercut.rig import (
     needs_loop_devices,
     recorded_disk,
 )
-from tests.crash.powercut.runs import record
+from tests.crash.powercut.runs import Run, make_store, record
+from tests.crash.powercut.survey import KEY
 from tests.crash.powercut.writelog import Cut, WriteLog, copy_image
 
 pytestmark = [pytest.mark.mount, pytest.mark.root, pytest.mark.slow, needs_loop_devices]
 
 CUTS = int(os.environ.get("FUSEFS_POWER_CUTS", "8"))
 SEED = int(os.environ.get("FUSEFS_POWER_SEED", "1"))
-#: More of them are made for more cuts.
+#: More of them are made for more cuts; of a plain store, at least two.
 CUTS_OF_A_RUN = 40
+ENCRYPTED = pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
 LYING = Path(__file__).parent / "lying"
 
 
@@ -62,18 +68,24 @@ def test_a_flush_reaches_the_log_behind_what_it_flushes(tmp_path: Path) -> None:
     assert content[4096:] in logged
 
 
+@ENCRYPTED
 @pytest.mark.timeout(120 + 10 * CUTS)
-def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path) -> None:
-    runs = max(2, -(-CUTS // CUTS_OF_A_RUN))
+def test_what_was_acknowledged_is_there_after_a_power_cut(
+    tmp_path: Path, is_encrypted: bool
+) -> None:
+    cuts = -(-CUTS // 2) if is_encrypted else CUTS
+    runs = max(1 if is_encrypted else 2, -(-cuts // CUTS_OF_A_RUN))
     for seed in range(SEED, SEED + runs):
-        with closing(Machine(record(tmp_path / f"run-{seed}", seed))) as machine:
-            for cut in machine.cuts(seed * 1000, -(-CUTS // runs)):
+        run = record(tmp_path / f"run-{seed}", seed, is_encrypted=is_encrypted)
+        with closing(Machine(run)) as machine:
+            for cut in machine.cuts(seed * 1000, -(-cuts // runs)):
                 machine.check(cut)
 
 
+@ENCRYPTED
 @pytest.mark.timeout(120 + CUTS)
-def test_a_recovery_survives_power_cuts(tmp_path: Path) -> None:
-    run = record(tmp_path / "run", SEED)
+def test_a_recovery_survives_power_cuts(tmp_path: Path, is_encrypted: bool) -> None:
+    run = record(tmp_path / "run", SEED, is_encrypted=is_encrypted)
     with closing(Machine(run)) as machine:
         cut = machine.cuts(SEED * 1000, 3)[1]
         image, _ = machine.disk_after(cut)
@@ -86,7 +98,7 @@ def test_a_recovery_survives_power_cuts(tmp_path: Path) -> None:
     ):
         mounted = Mounted(disk / "store", run.directory / "mnt")
         try:
-            mounted.mount()
+            mounted.mount(**run.environ)
             mounted.kill()
         finally:
             mounted.clean_up()
@@ -102,21 +114,62 @@ def test_a_recovery_survives_power_cuts(tmp_path: Path) -> None:
                 raise PowerFailed(f"seed {SEED}, {cut} and then {second}\n{error}") from None
 
 
-def test_a_new_store_is_there_after_a_power_cut(tmp_path: Path) -> None:
-    log, blank, image = tmp_path / "log", tmp_path / "blank", tmp_path / "image"
+@ENCRYPTED
+def test_a_new_store_is_there_after_a_power_cut(tmp_path: Path, is_encrypted: bool) -> None:
+    run = Run(tmp_path)
+    log, blank, image = run.log, run.blank, tmp_path / "image"
     make_ext4(blank)
     copy_image(blank, image)
     with (
         recorded_disk(tmp_path / "fuse", image, log) as device,
         ext4_mount(device, tmp_path / "disk") as disk,
     ):
-        fusefs("init", disk / "store")
+        make_store(disk / "store", run, is_encrypted=is_encrypted)
         end = log.stat().st_size
     reading = WriteLog(log)
     reading.apply(blank, 0, max(place for place in reading.flushes if place <= end))
     reading.close()
     with ext4_of(blank, tmp_path / "after") as disk:
-        fusefs("fsck", disk / "store")
+        fusefs("fsck", disk / "store", **run.environ)
+
+
+def test_what_opens_a_store_is_as_before_or_after_a_change_of_keys(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    first, second, third = (tmp_path / name for name in (KEY, "second", "third"))
+    for key in (second, third):
+        key.write_bytes(os.urandom(32))
+    make_ext4(run.blank)
+    image, state = tmp_path / "image", tmp_path / "state"
+    copy_image(run.blank, image)
+    with (
+        recorded_disk(tmp_path / "fuse", image, run.log) as device,
+        ext4_mount(device, tmp_path / "disk", UNORDERED) as disk,
+    ):
+        make_store(disk / "store", run, is_encrypted=True)
+        places = [run.log.stat().st_size]
+        for verb, old, new in (("add", first, second), ("change", second, third)):
+            fusefs("key", verb, disk / "store", "--key-file", old, "--new-key-file", new)
+            places.append(run.log.stat().st_size)
+    opening = [{first}, {first, second}, {first, third}]
+    with closing(WriteLog(run.log)) as log:
+        for seed in range(SEED * 1000, SEED * 1000 + 4 * CUTS):
+            cut = log.cut(seed, places[0])
+            copy_image(run.blank, state)
+            log.apply(state, 0, cut.base)
+            log.apply_torn(state, cut)
+            durable = sum(place < cut.never for place in places[1:])
+            begun = sum(place <= cut.end for place in places[:-1])
+            with ext4_of(state, tmp_path / "after") as disk:
+                found = {key for key in (first, second, third) if opens(disk / "store", key)}
+                assert found in opening[durable : max(durable, begun) + 1], cut
+
+
+def opens(store: Path, key: Path) -> bool:
+    try:
+        keyring.opened(store, keyslot.key_file(key.read_bytes()))
+    except WrongKey:
+        return False
+    return True
 
 
 @pytest.mark.timeout(300)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Mounted, fusefs
+from tests.conftest import Mounted
 from tests.crash.powercut.machine import survey
 from tests.crash.powercut.rig import (
     ORDERED,
@@ -31,7 +31,7 @@ from tests.crash.powercut.rig import (
     make_ext4,
     needs_loop_devices,
 )
-from tests.crash.powercut.runs import prepare
+from tests.crash.powercut.runs import Run, make_store, prepare
 from tests.crash.powercut.survey import save_jobs
 from tests.crash.powercut.writelog import Cut
 from tests.crash.powercut.writers import Job, at_work, wait_for
@@ -43,6 +43,8 @@ SEED = int(os.environ.get("FUSEFS_POWER_SEED", "1"))
 #: _IOR('X', 125, __u32) of linux/fs.h, and its flag "do not flush the journal".
 FS_IOC_SHUTDOWN = 0x8004587D
 NOLOGFLUSH = 2
+#: How ext4 is mounted, and whether the store is encrypted, in turn.
+KINDS = ((ORDERED, False), (UNORDERED, True), (ORDERED, True), (UNORDERED, False))
 #: Far more than a writer can do until the power fails.
 STEPS = 2000
 #: How many times writers say that they begin or have done a step before that.
@@ -59,12 +61,12 @@ def shut_down(disk: Path) -> Cut:
     return Cut(0, 0, end=sys.maxsize, never=began_ns)
 
 
-def work_until_shut_down(disk: Path, run: Path, seed: int) -> Cut:
+def work_until_shut_down(disk: Path, run: Run, seed: int, *, is_encrypted: bool) -> Cut:
     source = random.Random(seed)
     share = source.choice((0.05, 0.3))
     work = [Job(f"writer {i}", seed * 10 + i, STEPS, share, False) for i in range(3)]
-    save_jobs(run, work)
-    mounted = Mounted(disk / "store", run / "mnt")
+    save_jobs(run.directory, work)
+    mounted = Mounted(disk / "store", run.directory / "mnt")
     mounted.mnt.mkdir()
     reading, said = os.pipe()
 
@@ -73,11 +75,11 @@ def work_until_shut_down(disk: Path, run: Path, seed: int) -> Cut:
         return time.monotonic_ns()
 
     try:
-        fusefs("init", mounted.store)
-        mounted.mount()
+        make_store(mounted.store, run, is_encrypted=is_encrypted)
+        mounted.mount(**run.environ)
         prepare(mounted.mnt, work)
         parts = [(job, slice(None)) for job in work]
-        with at_work(mounted.mnt, parts, run, say, may_fail=True) as writers:
+        with at_work(mounted.mnt, parts, run.directory, say, may_fail=True) as writers:
             for _ in range(source.randint(*NOTES)):
                 assert os.read(reading, 1)
             cut = shut_down(disk)
@@ -93,17 +95,18 @@ def work_until_shut_down(disk: Path, run: Path, seed: int) -> Cut:
 @pytest.mark.timeout(60 + 30 * ROUNDS)
 def test_what_was_acknowledged_is_there_after_a_shutdown(tmp_path: Path) -> None:
     for seed in range(SEED * 1000, SEED * 1000 + ROUNDS):
-        run = tmp_path / f"run-{seed}"
-        run.mkdir()
-        image = run / "image"
+        run = Run(tmp_path / f"run-{seed}")
+        run.directory.mkdir()
+        image = run.directory / "image"
+        options, is_encrypted = KINDS[seed % len(KINDS)]
         make_ext4(image)
         with (
             loop_device(image, is_direct=False) as device,
-            ext4_mount(device, run / "disk", (ORDERED, UNORDERED)[seed % 2]) as disk,
+            ext4_mount(device, run.directory / "disk", options) as disk,
         ):
-            cut = work_until_shut_down(disk, run, seed)
+            cut = work_until_shut_down(disk, run, seed, is_encrypted=is_encrypted)
         try:
-            print(f"Shutdown({seed}): {survey(image, run, cut)}")
+            print(f"Shutdown({seed}): {survey(image, run.directory, cut)}")
         except AssertionError as error:
             raise AssertionError(f"FUSEFS_POWER_SEED={SEED}, round {seed}: {error}") from None
         image.unlink()
