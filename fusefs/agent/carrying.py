@@ -37,6 +37,9 @@ from fusefs.transfers import manifest
 from fusefs.transfers.api import Moved
 
 BLOCK = 1 << 20
+#: Blocks between two times that they are made durable: on a slow disk all at once would take so
+#: long that the move looked stalled.
+_SYNC_EVERY = 64
 _DIGEST = 32
 #: How often bad blocks of one file are sent again before it is given up.
 _MENDINGS = 3
@@ -161,6 +164,8 @@ class Carrying:
                 self._sent += len(block)
                 failpoints.hit("move.block")
                 tick(start + len(block), self._sent)
+                if len(digests) % _SYNC_EVERY == 0:
+                    writer.sync()
             writer.sync()
 
     @contextmanager

@@ -6,7 +6,8 @@ sign of life, and is reported as well, so that the daemon knows that nothing goe
 """
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Any, Protocol
 
@@ -39,12 +40,16 @@ from fusefs.transfers.orders import (
 POLL_S = 20.0
 #: Between two reports of progress.
 REPORT_EVERY_S = 0.1
+#: Between two signs of life of a request in which nothing is seen to move.
+SIGN_EVERY_S = 0.3
 #: Between two questions that failed.
 REST_S = 0.5
 #: Calls that may block at one time.
 MAX_THREADS = 64
 #: Files of a survey in one request.
 FILES_AT_ONCE = 1000
+#: Of a manifest, at a time.
+_PIECE = 256 << 10
 #: Transfers that were cleaned up, as long as a move of one may hang.
 _CLEANED_MOST = 1000
 
@@ -72,15 +77,35 @@ class _Work:
     def __init__(self, order: Order) -> None:
         self.order = order
         self.is_withdrawn = False
-        self.good = self.sent = self.ticks = 0
-        self.reported_ticks = -1
+        self.good = self.sent = 0
+        self.quiet_s = 0.0
+        self.moved_at = self.told_at = time.monotonic()
+        self.is_news = True
 
     def tick(self, good: int, sent: int) -> None:
         """Raises Withdrawn. Called in a thread."""
         self.good, self.sent = good, sent
-        self.ticks += 1
+        self.moved_at = time.monotonic()
+        self.is_news = True
         if self.is_withdrawn:
             raise Withdrawn
+
+    def expect(self, quiet_s: float) -> None:
+        """From now on all may be well though nothing is seen to move for so long."""
+        self.quiet_s = quiet_s
+        self.wait()
+
+    def told(self) -> dict[str, Any]:
+        """How far it is, for the daemon."""
+        self.is_news, self.told_at = False, time.monotonic()
+        return {"id": self.order.id, "good": self.good, "sent": self.sent}
+
+    @property
+    def is_to_be_told(self) -> bool:
+        """Whether it moved, or it is time for a sign of life."""
+        now = time.monotonic()
+        is_alive = now - self.moved_at < self.quiet_s
+        return self.is_news or (is_alive and now - self.told_at >= SIGN_EVERY_S)
 
     def wait(self) -> None:
         """It lives, though nothing moves: it is not its turn. Raises Withdrawn."""
@@ -134,13 +159,7 @@ class Moving:
     async def _report(self) -> None:
         while True:
             await trio.sleep(REPORT_EVERY_S)
-            news = [
-                {"id": id, "good": work.good, "sent": work.sent}
-                for id, work in self._works.items()
-                if work.ticks != work.reported_ticks
-            ]
-            for one in news:
-                self._works[str(one["id"])].reported_ticks = self._works[str(one["id"])].ticks
+            news = [work.told() for work in self._works.values() if work.is_to_be_told]
             if news:
                 with suppress(FusefsError):
                     await self._link.ask("move_progress", moves=news)
@@ -160,6 +179,8 @@ class Moving:
             report["error"] = {"kind": type(error).__name__, "message": str(error)}
             if isinstance(error, RemoteError):
                 self._forget_places(work.order)
+            with suppress(FusefsError):  # what was sent in vain counts
+                await self._link.ask("move_progress", moves=[work.told()])
         except Exception as error:
             log.exception("an order failed", order=work.order.id)
             report["error"] = {
@@ -210,13 +231,14 @@ class Moving:
 
     def _clean(self, destination: Place, transfer: str) -> None:
         target, folder = self._at(destination), transfer.encode()
-        target.remove(folder + b"/" + manifest.NAME)
         target.remove_folder(folder + b"/" + manifest.PARTIAL)
+        target.remove(folder + b"/" + manifest.NAME)
 
     def _move(self, work: _Work, order: MoveOrder) -> Moved:
         source = self._limited(order.source, work)
         target = self._limited(order.destination, work)
         folder = order.transfer.encode()
+        work.expect(max(one.capabilities.quiet.seconds(order.size) for one in (source, target)))
         return Carrying(source, target, order.path, folder, order.number).run(work.tick)
 
     def _put_manifest(self, work: _Work, order: ManifestOrder) -> str:
@@ -224,11 +246,15 @@ class Moving:
         content = order.content.encode()
         temporary = folder + b"/" + manifest.PARTIAL + b"/manifest"
         final = folder + b"/" + manifest.NAME
-        target.write_whole(temporary, [content])
+        work.expect(target.capabilities.quiet.seconds(len(content)))
+        pieces = [content[at : at + _PIECE] for at in range(0, len(content), _PIECE)]
+        target.write_whole(temporary, _noticed(pieces, work))
         with closing(target.reader(temporary)) as reader:
-            if read_fully(reader, 0, len(content) + 1) != content:
-                raise ContentDiffers(f"{target.place}: the manifest did not arrive as it was sent")
-        work.tick(0, 0)
+            for number, piece in enumerate(_noticed([*pieces, b""], work)):
+                if read_fully(reader, number * _PIECE, _PIECE) != piece:
+                    raise ContentDiffers(
+                        f"{target.place}: the manifest did not arrive as it was sent"
+                    )
         target.rename(temporary, final)
         target.remove_folder(folder + b"/" + manifest.PARTIAL)
         return f"{target.place.rstrip('/')}/{os.fsdecode(final)}"
@@ -254,3 +280,10 @@ class Moving:
             places.append(order.source)
         for place in places:
             self._places.pop(place, None)
+
+
+def _noticed(pieces: Iterable[bytes], work: _Work) -> Iterator[bytes]:
+    """Each piece that is taken is a sign of life."""
+    for piece in pieces:
+        work.wait()
+        yield piece

@@ -140,10 +140,12 @@ class MoveDesk:
         given = await self._have_done(order, on_progress)
         return msgspec.convert(given.result, type=Moved)
 
-    async def put_manifest(self, transfer: bytes, destination: Endpoint, content: bytes) -> str:
+    async def put_manifest(
+        self, transfer: bytes, destination: Endpoint, content: bytes, on_progress: OnProgress
+    ) -> str:
         place = self._place(destination)
         order = ManifestOrder(_new(), shown(transfer), place, content.decode())
-        return str((await self._have_done(order)).result["place"])
+        return str((await self._have_done(order, on_progress)).result["place"])
 
     async def clean(self, transfer: bytes, destination: Endpoint) -> None:
         await self._have_done(CleanOrder(_new(), shown(transfer), self._place(destination)))

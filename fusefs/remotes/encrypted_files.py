@@ -52,10 +52,12 @@ class EncryptedFiles(AroundFiles):
 
     @property
     def capabilities(self) -> FileCapabilities:
-        most = self.files.capabilities.whole_bytes
+        below = self.files.capabilities
+        most = below.whole_bytes
         return FileCapabilities(
             can_resume=False,
             whole_bytes=None if most is None else sealed.plain_size(most, len(MAGIC)),
+            quiet=below.quiet,
         )
 
     def look(self, path: bytes) -> Seen | None:

@@ -21,6 +21,27 @@ PARTIAL = b".partial"
 
 
 @dataclass(frozen=True)
+class Quiet:
+    """How long nothing may be seen to move though all is well: within one request, which fails by
+    itself when it takes longer.
+
+    `answer_s`: until an answer begins. `request_bytes`: of the largest request for content, which
+    goes at `slowest` bytes a second at least. `copied`: bytes a second by which a service copies a
+    file from name to name, 0 where no file is copied.
+    """
+
+    answer_s: float = 0.0
+    request_bytes: int = 0
+    slowest: int = 1
+    copied: int = 0
+
+    def seconds(self, size: int) -> float:
+        """For a file of so many bytes."""
+        copying_s = size / self.copied if self.copied else 0.0
+        return self.answer_s + max(min(size, self.request_bytes) / self.slowest, copying_s)
+
+
+@dataclass(frozen=True)
 class FileCapabilities:
     """What one place can do and another cannot.
 
@@ -30,6 +51,7 @@ class FileCapabilities:
 
     can_resume: bool
     whole_bytes: int | None = None
+    quiet: Quiet = Quiet()
 
 
 class Seen(NamedTuple):

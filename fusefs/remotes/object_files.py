@@ -2,11 +2,11 @@
 
 An object comes whole, so a file that was cut off is sent again from its begin. It comes under a
 temporary name, is read back from there, and then copied to its final name by the service, which
-has it whole or not at all. A large one is written in parts, where the service can: leaving that by
-an error makes an object of the parts written so far, which is no harm under that name. A
-kill, or a connection that is lost for good, leaves an upload in an S3 bucket: it is aborted before
-the same object is written again, and with the folder of the temporaries at the latest. Their names
-have the id of a transfer in them, so no upload is touched that is not ours.
+has it whole or not at all. Where the service can, a large one is written in parts, so that it is
+seen to move: leaving that by an error makes an object of the parts written so far, which is no harm
+under that name. A kill, or a connection that is lost for good, leaves an upload in an S3 bucket: it
+is aborted before the same object is written again, and with the folder of the temporaries at the
+latest. Their names have the id of a transfer in them, so no upload is touched that is not ours.
 
 Empty directories do not exist. Names must be UTF-8, and paths without empty parts.
 """
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from fusefs.errors import BadRemote, BadTransfer, NoSuchObject, PayloadTooLarge, RemoteDenied
 from fusefs.remotes.address import Address, need
 from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
-from fusefs.remotes.files import PROBE, FileCapabilities, ReadAhead, Reader, Seen, Writer
-from fusefs.remotes.object_store import ObjectStore
+from fusefs.remotes.files import PROBE, FileCapabilities, Quiet, ReadAhead, Reader, Seen, Writer
+from fusefs.remotes.object_store import COPIED_BYTES_PER_S, ObjectStore
 from fusefs.remotes.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Most services copy an object of at most so many bytes by one request.
 _COPY_MAX_BYTES = 5 << 30
-#: Of a large object, and of what is read at one time.
+#: What goes in one request where there can be several, and what is read at one time.
 _PART_BYTES = 8 << 20
 
 
@@ -48,7 +48,10 @@ class ObjectFiles:
         if not (can.rename or can.copy):
             raise BadRemote(f"{self.place}: this service cannot copy objects, so no transfers")
         most = _COPY_MAX_BYTES if self._can_send_parts else MAX_OBJECT_BYTES
-        self.capabilities = FileCapabilities(can_resume=False, whole_bytes=most)
+        self._piece = _PART_BYTES if self._can_send_parts else MAX_OBJECT_BYTES
+        copied = 0 if self._can_rename else COPIED_BYTES_PER_S
+        quiet = Quiet(self._store.timeout_s, self._piece, self._store.slowest, copied)
+        self.capabilities = FileCapabilities(can_resume=False, whole_bytes=most, quiet=quiet)
 
     def look(self, path: bytes) -> Seen | None:
         name = self._name(path)
@@ -107,7 +110,7 @@ class ObjectFiles:
         first = bytearray()
         for part in pending:
             first += part
-            if len(first) > MAX_OBJECT_BYTES:
+            if len(first) > self._piece:
                 break
         else:
             self._write(name, bytes(first))
@@ -137,7 +140,8 @@ class ObjectFiles:
         if self._can_rename:
             self._store.call(final, partial(self._operator.rename, name, final))
             return
-        self._store.call(final, partial(self._operator.copy, name, final))
+        copier = self._store.copier(self._store.size(name) or 0)
+        self._store.call(final, partial(copier.copy, name, final))
         self._store.call(name, partial(self._operator.delete, name))
 
     def remove(self, path: bytes) -> bool:

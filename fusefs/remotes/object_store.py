@@ -35,6 +35,8 @@ from fusefs.remotes.services import SERVICES
 
 _TIMEOUT_S = 30.0
 _SLOWEST_BYTES_PER_S = 64 << 10
+#: A service that copies an object by itself does so many bytes a second at least.
+COPIED_BYTES_PER_S = 4 << 20
 _LISTED_AT_ONCE = 1000
 _SETTLE_S = 1.0
 #: Where another is just writing: WebDAV servers lock a directory while they make one in it.
@@ -56,8 +58,8 @@ class ObjectStore:
         self.place = address.place
         self.service = SERVICES[address.scheme]
         self._secrets = secrets
-        self._timeout_s: float = address.options.get("timeout", _TIMEOUT_S)
-        self._slowest: int = address.options.get("slowest", _SLOWEST_BYTES_PER_S)
+        self.timeout_s: float = address.options.get("timeout", _TIMEOUT_S)
+        self.slowest: int = address.options.get("slowest", _SLOWEST_BYTES_PER_S)
         self._root = f"/{address.path.strip('/')}/".replace("//", "/")
         settings = self.service.settings(address, secrets)
         try:
@@ -168,9 +170,14 @@ class ObjectStore:
                 writer = self._writers[step] = self._limited(self._bare, 1 << step)
         return writer
 
+    def copier(self, size: int) -> opendal.Operator:
+        """The operator whose limit of time fits the copying of objects of `size` bytes."""
+        limit_s = self.timeout_s + size / COPIED_BYTES_PER_S
+        return self._bare.layer(TimeoutLayer(timeout=limit_s, io_timeout=limit_s))
+
     def _limited(self, operator: opendal.Operator, size: int) -> opendal.Operator:
-        limit_s = self._timeout_s + size / self._slowest
-        return operator.layer(TimeoutLayer(timeout=self._timeout_s, io_timeout=limit_s))
+        limit_s = self.timeout_s + size / self.slowest
+        return operator.layer(TimeoutLayer(timeout=self.timeout_s, io_timeout=limit_s))
 
     def call(self, name: str, call: Callable[[], _T]) -> _T:
         """What `call` returns; what it raises as an error of ours, about the object `name`."""

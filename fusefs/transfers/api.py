@@ -96,7 +96,9 @@ class Carrier(Protocol):
         has gone, SourceChanged, ContentDiffers (nothing is kept of it), RemoteFull and the like.
         """
 
-    async def put_manifest(self, transfer: bytes, destination: Endpoint, content: bytes) -> str:
+    async def put_manifest(
+        self, transfer: bytes, destination: Endpoint, content: bytes, on_progress: OnProgress
+    ) -> str:
         """Put the manifest in place, as a temporary first, and remove what temporaries are left;
         returns where it lies."""
 

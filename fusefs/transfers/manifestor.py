@@ -1,5 +1,7 @@
 """The manifestor: puts the manifest in place, which says that a transfer is complete."""
 
+from math import inf
+
 import structlog
 import trio
 from msgspec.structs import replace
@@ -50,6 +52,14 @@ class Manifestor(Role):
 
     async def _put(self, id: bytes, destination: model.Endpoint, content: str) -> str:
         stall_s = self._office.options.stall_s
-        with trio.move_on_after(stall_s):
-            return await self._office.carrier.put_manifest(id, destination, content.encode())
-        raise RemoteUnreachable(f"{destination.shown} did not take the manifest in {stall_s:g} s")
+        with trio.CancelScope(deadline=inf) as scope:
+
+            def on_progress(_good: int, _sent: int) -> None:
+                scope.deadline = trio.current_time() + stall_s
+
+            return await self._office.carrier.put_manifest(
+                id, destination, content.encode(), on_progress
+            )
+        raise RemoteUnreachable(
+            f"the manifest did not move for {stall_s:g} s: look at {destination.shown}"
+        )

@@ -5,6 +5,8 @@ given up. No sign of life for the stall time is a failure like that of a network
 is skipped and named; under `Policy.STOP` it ends the transfer and its other moves.
 """
 
+from collections.abc import Callable, Sequence
+from copy import copy
 from math import inf
 from weakref import WeakValueDictionary
 
@@ -55,11 +57,13 @@ log = structlog.get_logger(__name__)
 
 
 class _Progress:
-    """Of one file: what is good at the destination, and what was sent, by all tries together."""
+    """Of one file: what is good at the destination. What was sent, and how often it was tried
+    again, by all tries that are not in the record yet."""
 
     def __init__(self) -> None:
         self.good = 0
         self.sent = 0
+        self.retries = 0
 
 
 class Mover(Role):
@@ -76,9 +80,13 @@ class Mover(Role):
         )
 
     def progress(self, id: bytes) -> tuple[int, int]:
-        """Bytes that are good, and that were sent, of files that are under way."""
+        """Bytes that are good, and that were sent, of files that are under way, or rest."""
         live = self._live.get(id, {}).values()
         return sum(one.good for one in live), sum(one.sent for one in live)
+
+    def forget(self, id: bytes) -> None:
+        """A transfer has ended."""
+        self._live.pop(id, None)
 
     async def work(self, id: bytes, transfer: Transfer) -> None:
         if transfer.is_paused != (transfer.status is Status.INACTIVE):
@@ -88,11 +96,11 @@ class Mover(Role):
             await trio.sleep_forever()  # until it is interrupted
         asked = self._records.specification(id)
         self._raise_outcome(id, asked.policy)  # it may have been cut off just before its end
-        self._live[id] = {}
+        self._live.setdefault(id, {})
         try:
             await self._move_all(asked)
         finally:
-            del self._live[id]
+            await self._note_unfinished(id)
         self._raise_outcome(id, asked.policy)
         await self.change(id, Operation.FINALIZE)
 
@@ -145,6 +153,7 @@ class Mover(Role):
     async def _move_file(self, asked: Specification, source: Endpoint, file: File) -> None:
         payload = Payload(asked.id, file.number, source, asked.destination, file.path, file.size)
         progress = self._live[asked.id].setdefault(file.number, _Progress())
+        begun_with = progress.retries
         tries = in_motion = 0
         while True:
             sent = progress.sent
@@ -158,12 +167,14 @@ class Mover(Role):
                     tries += 1
                 if tries > self._office.options.retries:
                     raise
+                progress.retries = begun_with + tries + in_motion
                 log.info(
                     "a file is tried again", transfer=shown(asked.id), file=_text(file.path),
                     error=str(error),
                 )  # fmt: skip
             await trio.sleep(rest_s(tries))
-        await self._note(asked.id, file, moved, tries + in_motion, sent + moved.sent_bytes)
+        progress.sent = sent + moved.sent_bytes
+        await self._note(asked.id, file, moved)
 
     async def _attempt(self, payload: Payload, progress: _Progress, sent_before: int) -> Moved:
         """Raises RemoteUnreachable where nothing is heard of it for the stall time."""
@@ -181,7 +192,7 @@ class Mover(Role):
             f" {payload.source.shown} and {payload.destination.shown}"
         )
 
-    async def _note(self, id: bytes, file: File, moved: Moved, retries: int, sent: int) -> None:
+    async def _note(self, id: bytes, file: File, moved: Moved) -> None:
         done = replace(
             file,
             state=FileState.MOVED,
@@ -190,14 +201,11 @@ class Mover(Role):
             sha256=moved.sha256,
         )
 
+        count = self._counting(id, file)
+
         def add(transfer: Transfer) -> Transfer:
-            self._live[id].pop(file.number, None)  # from now on it is in the record's sums
-            return replace(
-                transfer,
-                bytes_sent=transfer.bytes_sent + sent,
-                resumes=transfer.resumes + (moved.resumed_bytes > 0),
-                retries=transfer.retries + retries,
-            )
+            transfer = count(transfer)
+            return replace(transfer, resumes=transfer.resumes + (moved.resumed_bytes > 0))
 
         # Shielded, so that what has its final name is known to: a moment, as the disk allows.
         with trio.move_on_after(LAST_WORD_S, shield=True):
@@ -208,8 +216,32 @@ class Mover(Role):
             file, state=FileState.SKIPPED, error_kind=type(error).__name__, error=str(error)
         )
         with trio.move_on_after(LAST_WORD_S, shield=True):
-            await self._recorder.change(id, lambda one: one, [skipped])
+            await self._recorder.change(id, self._counting(id, file), [skipped])
+
+    def _counting(self, id: bytes, file: File) -> Callable[[Transfer], Transfer]:
+        """Takes the tries of a file over into the record's sums, where they are from now on."""
+        progress = self._live[id].get(file.number, _Progress())
+
+        def count(transfer: Transfer) -> Transfer:
             self._live[id].pop(file.number, None)
+            return _with_tries(transfer, [progress])
+
+        return count
+
+    async def _note_unfinished(self, id: bytes) -> None:
+        """What was sent of files that were interrupted counts as well."""
+        live = [one for one in self._live[id].values() if one.sent or one.retries]
+        if not live:
+            return
+        before = [copy(one) for one in live]
+
+        def count(transfer: Transfer) -> Transfer:
+            for one in live:
+                one.sent = one.retries = 0
+            return _with_tries(transfer, before)
+
+        with trio.move_on_after(LAST_WORD_S, shield=True):
+            await self._recorder.change(id, count)
 
     def _raise_outcome(self, id: bytes, policy: Policy) -> None:
         """Raises what fails the transfer as a whole, given what was skipped so far."""
@@ -258,6 +290,14 @@ class _Slot:
     def _give_back(self) -> None:
         while self._taken:
             self._taken.pop().release_on_behalf_of(self)
+
+
+def _with_tries(transfer: Transfer, tried: Sequence[_Progress]) -> Transfer:
+    return replace(
+        transfer,
+        bytes_sent=transfer.bytes_sent + sum(one.sent for one in tried),
+        retries=transfer.retries + sum(one.retries for one in tried),
+    )
 
 
 def _error_of(file: File) -> FusefsError:

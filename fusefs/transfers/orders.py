@@ -71,7 +71,8 @@ Order = SurveyOrder | MoveOrder | ManifestOrder | CleanOrder
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of a `MoveOrder`: bytes that are good at the destination, and that were sent this time."""
+    """Of a file or a manifest: bytes that are good at the destination, and that were sent this
+    time. The same once more is a sign of life."""
 
     id: str
     good: int

@@ -174,6 +174,7 @@ class Transfers:
         if transfer.is_terminal:
             self.open.pop(id, None)
             self._queue.give_back(id)
+            self._mover.forget(id)
             if transfer.status is not Status.SUCCEEDED:
                 self._nursery.start_soon(self._clean, id)
         else:

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from fusefs.remotes.sealed import plain_size
 from fusefs.remotes.secrets import Secrets
 from fusefs.remotes.sftp_session import Client
 from fusefs.transfers.orders import Place
+from tests.remotes.proxy import Proxy
 from tests.remotes.servers import RcloneS3, RcloneWebdav, SeaweedS3, Server, SshSftp
 from tests.unit.remotes.encryption import CREATED, SECRET, WEAK
 
@@ -212,3 +213,19 @@ def test_a_file_that_was_cut_off_is_gone_on_with(files: Files, tmp_path: Path) -
 def test_a_place_that_is_missing_says_so(tmp_path: Path) -> None:
     with pytest.raises(RemoteMissing):
         LocalFiles(bytes(tmp_path / "none")).check_writable()
+
+
+def test_a_large_file_is_seen_to_move(seaweed: SeaweedS3, proxy: Callable[[Server], Proxy]) -> None:
+    """It does not wait in memory for one long request."""
+    before = proxy(seaweed)
+    place = Place(url=seaweed.at(before.port), secrets=f"file:{seaweed.secrets_file()}")
+    sent: list[int] = []
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(20):
+            sent.append(before.up >> 20)
+            yield os.urandom(1 << 20)
+
+    with closing(file_places.connect(place)) as files:
+        files.write_whole(b"seen/large", parts())
+    assert sent[-1] >= 8

@@ -10,9 +10,11 @@ import pytest
 import trio
 import trio.testing
 
+from fusefs.agent import moving
 from fusefs.base import failpoints
 from fusefs.config.transfers import TransferOptions
 from fusefs.errors import NotPermitted, WrongState
+from fusefs.remotes.files import Quiet
 from fusefs.store.store import Store
 from fusefs.transfers import role
 from tests.unit.transfers.world import ENDED, Record, World
@@ -189,8 +191,10 @@ async def test_a_manifest_that_cannot_be_put_fails_the_transfer(world: World) ->
         (world.target / id / "manifest.json" / "x").touch()
         world.gates.open()
         record = await world.until(id)
+        await world.until_idle()
     assert record["status"] == "failed"
     assert "finalizing" in [one["status"] for one in record["history"]]
+    assert sorted(path.name for path in (world.target / id).iterdir()) == ["a", "manifest.json"]
     assert (world.target / id / "a").read_bytes() == b"a"
 
 
@@ -207,6 +211,49 @@ async def test_a_move_without_a_sign_of_life_is_begun_again(tmp_path: Path) -> N
     assert record["retries"] >= 1
     assert len(await world.journal()) == 1
     world.fs.close()
+
+
+@pytest.mark.parametrize("where", ["write", "manifest"])
+async def test_a_request_within_its_own_time_is_no_stall(tmp_path: Path, where: str) -> None:
+    world = World(tmp_path, TransferOptions(stall_s=1, retries=0))
+    world.gates.quiet = Quiet(answer_s=60)
+    write(world.source / "a", b"a")
+    world.gates.close(where)
+    async with world.running():
+        id = await world.create("a")
+        await world.gates.reached(where)
+        signs = world.asked["move_progress"] + int(1.5 / moving.SIGN_EVERY_S)
+        await world.wait(lambda: world.asked["move_progress"] > signs)
+        world.gates.open()
+        record = await world.until(id)
+    assert (record["status"], record["retries"]) == ("succeeded", 0)
+    world.fs.close()
+
+
+async def test_what_was_sent_in_vain_counts(world: World) -> None:
+    write(world.source / "a", os.urandom(2 * MIB))
+    world.gates.fail("rename", 1000)
+    async with world.running():
+        record = await world.until(await world.create("a"))
+    assert (record["status"], record["bytes_moved"]) == ("failed", 0)
+    # One try that moved bytes, and those that may fail.
+    assert (record["bytes_sent"], record["retries"]) == (2 * MIB, 1 + world.options.retries)
+
+
+async def test_what_has_come_is_not_forgotten_while_it_rests(world: World) -> None:
+    write(world.source / "a", os.urandom(2 * MIB))
+    world.gates.close("rename")
+    async with world.running():
+        id = await world.create("a")
+        await world.when(id, lambda record: record["bytes_moved"] == 2 * MIB)
+        await world.ask("transfer_pause", id=id)
+        record = await world.until(id, ["inactive"])
+        assert (record["bytes_moved"], record["bytes_sent"]) == (2 * MIB, 2 * MIB)
+        await world.ask("transfer_cancel", id=id)
+        world.gates.open()
+        record = await world.until(id)
+    assert (record["status"], record["files_moved"]) == ("canceled", 0)
+    assert (record["bytes_moved"], record["bytes_sent"]) == (0, 2 * MIB)
 
 
 async def test_a_move_that_is_stuck_for_ever_fails(

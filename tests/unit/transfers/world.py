@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from fusefs.daemon.service import Service
 from fusefs.daemon.wire import encode
 from fusefs.errors import RemoteDenied, RemoteUnreachable
 from fusefs.model.transfer import TERMINAL, Endpoint, Kind, Move
-from fusefs.remotes.files import Seen
+from fusefs.remotes.files import FileCapabilities, Quiet, Seen
 from fusefs.remotes.local_files import LocalFiles, LocalReader, LocalWriter
 from fusefs.remotes.throttle import Limits
 from fusefs.transfers.orders import Place
@@ -40,6 +41,7 @@ class Gates:
         self._refused: set[bytes] = set()
         self._failing: dict[str, int] = {}
         self.free_bytes: int | None = None
+        self.quiet = Quiet()
 
     def refuse(self, directory: bytes) -> None:
         """From now on nothing there can be read."""
@@ -90,6 +92,10 @@ class GatedFiles(LocalFiles):
         self._gates.check(self._where)
         return super().look(path)
 
+    @property
+    def capabilities(self) -> FileCapabilities:  # type: ignore[override]
+        return FileCapabilities(can_resume=True, quiet=self._gates.quiet)
+
     def free_bytes(self) -> int | None:
         return self._gates.free_bytes or super().free_bytes()
 
@@ -123,6 +129,7 @@ class World:
         self.clock = ManualClock()
         self.limits = limits or Limits(self.clock)
         self.gates = Gates()
+        self.asked: Counter[str] = Counter()
         self.options = options or TransferOptions(stall_s=5, retries=2)
         self.fs = InProcess(root / "store", self.clock, MountOptions(transfers=self.options))
         self._meet()
@@ -139,7 +146,8 @@ class World:
         self._meet()
 
     async def ask(self, verb: str, *, wait_s: float = 0.0, uid: int = 0, **arguments: Any) -> Any:
-        """As over the control socket, by root."""
+        """As over the control socket, by root; `asked` has what."""
+        self.asked[verb] += 1
         found = self.service.verb(verb)
         assert found is not None, verb
         kind, perform = found
