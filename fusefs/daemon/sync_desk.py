@@ -277,7 +277,7 @@ class SyncDesk:
             (segment, Copy(name, size, bytes.fromhex(digest), now))
             for segment, name, size, digest in arguments.copies
         ]
-        self._syncing.stored(row, copies)
+        self._syncing.stored(arguments.name, row, copies)
 
     async def published(self, arguments: PublishedArguments, _uid: int) -> None:
         """The checkpoint of a cut is in a remote."""

@@ -282,9 +282,10 @@ class Syncing:
 
     # -- what came of it
 
-    def stored(self, row: Remote, copies: list[tuple[int, Copy]]) -> None:
+    def stored(self, name: str, row: Remote, copies: list[tuple[int, Copy]]) -> None:
         """Segments are in the remote. Raises DiskFull, StoreError."""
         self.copies.put(row.number, copies)
+        self._goes_on(name, self.state(row))
 
     def published(self, name: str, row: Remote, sequence: int, cut_number: int) -> None:
         """The checkpoint of a cut is in the remote. Raises DiskFull, StoreError, WrongState."""
@@ -292,7 +293,8 @@ class Syncing:
         self.registry.change(
             name, sequence=sequence, published_segment=cut.end[0], published_ns=cut.time_ns
         )
-        state.published_acts, state.cut, state.error = cut.acts, None, None
+        state.published_acts, state.cut = cut.acts, None
+        self._goes_on(name, state)
         state.settled = state.ordered
         state.behind_since = None if cut.acts == self._store.acts else trio.current_time()
         self._events.publish(
@@ -317,8 +319,9 @@ class Syncing:
         error: Record | None,
         sent: tuple[int, int, int],
     ) -> None:
-        """What the agent does; `error`: why something did not happen, None where all goes well;
-        `sent`: bytes, objects, retries since the last report."""
+        """What the agent does, "" when an order is done; `error`: why something did not happen,
+        None where all goes well up to now; `sent`: bytes, objects, retries since the last report.
+        """
         state = self.state(row)
         state.doing = doing
         state.sent_bytes += sent[0]
@@ -335,10 +338,16 @@ class Syncing:
             # Who asked while it was tried, after having mended something, wants another try, now.
             state.failures += state.asked == state.ordered
             state.settled = state.ordered  # for the others the next try is in its own time
-        elif state.error is not None:
+            state.error = error
+        elif not doing:
+            self._goes_on(name, state)
+
+    def _goes_on(self, name: str, state: State) -> None:
+        """Something went right; that it is tried again is not enough."""
+        if state.error is not None:
             log.info("sync goes on", remote=name)
             self._events.publish(Kind.SYNC_GOES_ON, remote=name)
-        state.error = error
+        state.error = None
 
     # -- for users
 

@@ -54,11 +54,16 @@ async def order(sync: Syncing, wait_s: float = FAR_S, rest_s: float = 0.0) -> tu
     return found, trio.current_time() - began
 
 
+def store_copies(sync: Syncing, segments: list[int]) -> None:
+    copies = [(segment, Copy("n", 1, b"d" * 32, 1)) for segment in segments]
+    sync.stored("usb", row(sync), copies)
+
+
 async def publish(sync: Syncing) -> None:
     cut = await sync.cut(row(sync))
     for first in cut["tables"]:
         lacking = sync.table(row(sync), cut["cut"], first)["lacking"]
-        sync.stored(row(sync), [(one["segment"], Copy("n", 1, b"d" * 32, 1)) for one in lacking])
+        store_copies(sync, [one["segment"] for one in lacking])
     sync.published("usb", row(sync), row(sync).sequence + 1, cut["cut"])
 
 
@@ -160,6 +165,34 @@ async def test_who_asks_does_not_wait_and_a_failure_is_not_repeated_at_once(
     assert (one["error"], one["error_class"], one["failures"]) == ("full", "RemoteFull", 1)
     await publish(sync)
     assert sync.record("usb", row(sync))["error"] is None
+
+
+@pytest.mark.parametrize("how", ["a segment arrives", "an order is done", "it is published"])
+async def test_an_error_stays_until_something_went_right(
+    store: Store, sync: Syncing, how: str
+) -> None:
+    """And a remote that stays full is not said to go on with each try."""
+
+    def told() -> list[str]:
+        return [str(one.kind) for one in sync._events.since(0)]
+
+    acts.put(store, row=b"x")
+    for _ in range(3):
+        sync.report("usb", row(sync), "sending segments", None, (0, 0, 0))
+        sync.report("usb", row(sync), "sending", None, (99, 1, 0))
+        sync.report("usb", row(sync), "", {"class": "RemoteFull", "message": "full"}, (0, 0, 0))
+    sync.report("usb", row(sync), "sending segments", None, (0, 0, 0))
+    assert sync.record("usb", row(sync))["error"] == "full"
+    assert told() == ["sync-error"]
+    match how:
+        case "a segment arrives":
+            store_copies(sync, [1])
+        case "an order is done":
+            sync.report("usb", row(sync), "", None, (0, 0, 0))
+        case "it is published":
+            await publish(sync)
+    assert sync.record("usb", row(sync))["error"] is None
+    assert told()[:2] == ["sync-error", "sync-goes-on"]
 
 
 async def test_who_asks_during_a_try_that_fails_gets_another(

@@ -85,7 +85,7 @@ class Desk:
 
     def stored(self, segments: list[Segment]) -> None:
         copies = [(one.number, Copy(one.name, one.size, one.digest, 1)) for one in segments]
-        self.syncing.stored(self.row, copies)
+        self.syncing.stored(self.name, self.row, copies)
 
     def published(self, sequence: int, cut: Cut) -> None:
         async def tell() -> None:
