@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+from fusefs.base.units import readable_size
+
+size = readable_size
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,6 @@ def _escape(code: int) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """A number with its noun: 1 file, 2 files."""
     return f"{count} {one if count == 1 else many}"
-
-
-def size(count: float) -> str:
-    """Bytes for people: 0 B, 999 B, 1.4 GiB."""
-    for unit in _UNITS:
-        if abs(count) < 1024 or unit == _UNITS[-1]:
-            break
-        count /= 1024
-    return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
 
 
 def moment(time: str) -> str:

@@ -100,7 +100,9 @@ def screen(record: Record) -> list[tuple[str, str]]:
     counters = record["counters"]
     errors = []
     if counters["damaged_reads"]:
-        errors.append(f"{counters['damaged_reads']} damaged reads")
+        reads = counted(counters["damaged_reads"], "damaged read", "damaged reads")
+        healed = counted(counters["healed"], "block", "blocks")
+        errors.append(f"{reads} since the start, {healed} healed")
     if bad := record["corruption_records"]:
         errors.append(f"{counted(bad, 'block is', 'blocks are')} bad, see fusefs scrub --list")
     if record["purge_trouble"]:

@@ -35,7 +35,9 @@ def whereis(
         output.as_json(record)
         return
     here, size = output.size(record["here_bytes"]), output.size(record["bytes"])
-    output.line(f"{output.printable(record['path'])}: {here} of {size} here")
+    cached = sum(min(one["cached_bytes"], one["bytes"]) for one in record["segments"])
+    also = f", {output.size(cached)} in the cache" if cached else ""
+    output.line(f"{output.printable(record['path'])}: {here} of {size} here{also}")
     output.table(_COLUMNS, (_row(one) for one in record["segments"]))
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from fusefs.daemon.filesystem import Filesystem
 from fusefs.daemon.verbs import Verb
+from fusefs.errors import DiskFull
 from fusefs.model.inode import ROOT_INO
 from fusefs.model.partial import Upload
 from fusefs.tree.removal import Caller
@@ -81,7 +82,12 @@ class UploadDesk:
         declared = Upload(
             arguments.token, arguments.size, arguments.name, mtime_ns=arguments.mtime_ns
         )
-        inode, present = self._uploads.begin(arguments.path, declared, arguments.pid, uid)
+        try:
+            inode, present = self._uploads.begin(arguments.path, declared, arguments.pid, uid)
+        except DiskFull:
+            if (gone := self._uploads.take_back(arguments.path, declared)) is not None:
+                await self._filesystem.forget_upload(gone)
+            raise
         return {"id": inode.ino, "present_bytes": present, "window_blocks": WINDOW_BLOCKS}
 
     async def offer(self, arguments: OfferArguments, _uid: int) -> Record:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fusefs.base.clock import Clock
+from fusefs.base.units import readable_size
 from fusefs.errors import DiskFull
 
 _RECHECK_S = 1.0
@@ -68,8 +69,9 @@ class Space:
         room = self.refresh() - self.reserve_bytes - waiting - others
         if size > room:
             raise DiskFull(
-                f"{self._directory}: {size} bytes are to come and there is room for"
-                f" {max(0, room)}, with {others} promised to others: make room on the disk"
+                f"{self._directory}: {readable_size(size)} are to come and there is room for"
+                f" {readable_size(max(0, room))}, with {readable_size(others)} promised to others:"
+                " make room on the disk"
             )
         self.promises[holder] = size
         self._promised_bytes = others + size

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from fusefs.base.units import readable_size
 from fusefs.config.transfers import TransferOptions
 from fusefs.errors import BadTransfer, NotPermitted, PayloadTooLarge, RemoteFull, UnknownEndpoint
 from fusefs.model.transfer import Endpoint, File, Move
@@ -125,8 +126,8 @@ def files_of(surveyed: Surveyed, moves: Sequence[Move], options: TransferOptions
     size = sum(found.size for found in surveyed.files)
     if size > options.payload_bytes:
         raise PayloadTooLarge(
-            f"files: {size} bytes are more than {options.payload_bytes} (transfer_payload):"
-            " split the transfer"
+            f"files: {readable_size(size)} are more than {readable_size(options.payload_bytes)}"
+            " (transfer_payload): split the transfer"
         )
     return [
         File(number, found.move, found.path, found.size)
@@ -141,8 +142,9 @@ def check_room(surveyed: Surveyed, needed: int, reserved: int, destination: Endp
     room = surveyed.free_bytes - reserved - RESERVE_BYTES
     if needed > room:
         raise RemoteFull(
-            f"destination: {destination.shown} has room for {max(room, 0)} bytes, beside a reserve"
-            f" of {RESERVE_BYTES} and {reserved} that are on their way: {needed} are needed"
+            f"destination: {destination.shown} has room for {readable_size(max(room, 0))}, beside a"
+            f" reserve of {readable_size(RESERVE_BYTES)} and {readable_size(reserved)} that are on"
+            f" their way: {readable_size(needed)} are needed"
         )
 
 

@@ -382,22 +382,36 @@ class Uploads:
         Raises NoSuchUpload, WrongUpload, DiskFull, StoreError.
         """
         inode, upload = self._known(ino, token)
-        parent_ino, staged = self._name_of(ino)
+        place = self._name_of(ino)
+        self._delete(inode, *place)
+        self._forget(ino)
+        self.counts.aborted += 1
+        return Finished(*place, upload.name, ino)
+
+    def take_back(self, path: bytes, declared: Upload) -> Finished | None:
+        """An upload was refused for want of room: the staging file is gone, unless somebody has
+        begun it. Raises DiskFull, StoreError."""
+        head, _, staged = path.strip(b"/").rpartition(b"/")
+        parent, inode = self._tree.resolve(head), self._tree.resolve(path)
+        one = self._partials.get(inode.ino)
+        if inode.size or (one is not None and one.upload is not None):
+            return None
+        self._delete(inode, parent.ino, staged)
+        return Finished(parent.ino, staged, declared.name, inode.ino)
+
+    def _delete(self, inode: Inode, parent_ino: int, staged: bytes) -> None:
         parent = self._tree.inode(parent_ino)
         row = self._store.get(keys.name(parent_ino, staged)) or b""
         self._store.space.admit_removal()
-        self._files.cut_off(ino)
+        self._files.cut_off(inode.ino)
         now = self._store.clock.time_ns()
         with self._tree.act() as act:
             act.change(inode, parent)
             self._tree.delete_name(act, parent, staged, dirent.unpack(row))
             inode.nlink = 0
             self._tree.free_if_unnamed(act, inode)
-            self._partials.end(act, ino)
+            self._partials.end(act, inode.ino)
             parent.mtime = parent.ctime = now
-        self._forget(ino)
-        self.counts.aborted += 1
-        return Finished(parent_ino, staged, upload.name, ino)
 
     def settle(self) -> int:
         """At a start: finish those that have all their blocks, and these verify; returns how many.

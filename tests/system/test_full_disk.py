@@ -275,8 +275,10 @@ def test_an_upload_that_does_not_fit_is_refused_at_once(disk: Path, mnt: Path) -
             first.send_signal(signal.SIGSTOP)
         done = run_fusefs("cp", sources[1], mnt / "two")
         assert done.returncode == 16
+        assert "70.0 MiB are to come" in done.stderr
         assert "promised to others" in done.stderr
-        assert not (mnt / "two").exists()
+        assert [path.name for path in mnt.glob("*two*")] == []
+        assert fusefs("trash", "list", "--all", "--json", mnt) == "[]\n"
         first.send_signal(signal.SIGCONT)
         assert first.wait() == 0
         assert (mnt / "one").read_bytes() == sources[0].read_bytes()
