@@ -141,11 +141,11 @@ class Scrubbing:
                 self._trouble = ""
             except (DiskFull, StoreError) as error:
                 self._say(error)
-                await trio.sleep(RETRY_S)
+                await self._wait(RETRY_S)
                 continue
             except Exception as error:  # the mount goes on without its scrub for a while
                 log.exception("scrubbing failed", error=str(error))
-                await trio.sleep(RETRY_S)
+                await self._wait(RETRY_S)
                 continue
             if not is_busy:
                 await self._wait(IDLE_S)

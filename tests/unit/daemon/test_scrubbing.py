@@ -505,6 +505,33 @@ def test_a_full_disk_is_said_once_and_the_scrub_goes_on_later(
     assert [line["event"] for line in lines].count("scrubbing waits") == 1
 
 
+def test_who_asks_does_not_wait_for_the_next_try_after_an_error(
+    fs: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, worker = fs.store.commit, background(fs, 0)
+    refused, over = trio.Event(), trio.Event()
+    worker.tell_over = lambda _: over.set()
+
+    def refuse(batch: Any) -> None:
+        refused.set()
+        raise DiskFull("full")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            worker.ask(0)
+            nursery.start_soon(worker.run)
+            await refused.wait()
+            assert worker.record()["trouble"] == "full"
+            monkeypatch.setattr(fs.store, "commit", commit)
+            worker.ask(0)
+            with trio.fail_after(scrubbing.RETRY_S / 2):
+                await over.wait()
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(fs.store, "commit", refuse)
+    run(main)
+
+
 # -- beside the others
 
 
