@@ -257,7 +257,7 @@ class Moving:
                     )
         target.rename(temporary, final)
         target.remove_folder(folder + b"/" + manifest.PARTIAL)
-        return f"{target.place.rstrip('/')}/{os.fsdecode(final)}"
+        return _below(target.place, os.fsdecode(final))
 
     def _at(self, place: Place) -> Files:
         """Connected once, for all threads; raises what connecting raises."""
@@ -280,6 +280,14 @@ class Moving:
             places.append(order.source)
         for place in places:
             self._places.pop(place, None)
+
+
+def _below(place: str, path: str) -> str:
+    """Where `path` lies in a place: what a URL says behind its question mark stays behind it."""
+    if "://" not in place:
+        return f"{place.rstrip('/')}/{path}"
+    url, mark, options = place.partition("?")
+    return f"{url.rstrip('/')}/{path}{mark}{options}"
 
 
 def _noticed(pieces: Iterable[bytes], work: _Work) -> Iterator[bytes]:

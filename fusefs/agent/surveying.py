@@ -22,7 +22,8 @@ def survey(groups: list[tuple[Files, tuple[bytes, ...]]], target: Files, most: i
         try:
             source.check_readable()
         except RemoteMissing as error:
-            raise UnknownEndpoint(f"source: {error}") from error
+            missing = str(error).replace(": make it first", "")  # that is for destinations
+            raise UnknownEndpoint(f"source: {missing}") from error
         for path in paths:
             for one in _below(number, source, path):
                 found.append(one)

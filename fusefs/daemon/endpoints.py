@@ -54,7 +54,7 @@ def _url(text: str, secrets: str, what: str) -> Endpoint:
     if parts.scheme != "file" or parts.query:
         return Endpoint(Kind.URL, text, secrets=secrets)
     path = os.path.normpath(os.fsencode(unquote(parts.path)))
-    if not path.startswith(b"/"):
+    if parts.netloc or not path.startswith(b"/"):
         raise BadTransfer(f"{what}: {text} has no absolute path: write it like file:///dir")
     return Endpoint(Kind.DIRECTORY, path=path)
 

@@ -17,25 +17,23 @@ from typing import Any
 from fusefs.errors import BadTransfer, NoSuchObject
 from fusefs.remotes.address import Address
 from fusefs.remotes.api import Buffer
-from fusefs.remotes.files import PROBE, FileCapabilities, Quiet, ReadAhead, Reader, Seen, Writer
+from fusefs.remotes.files import PROBE, FileCapabilities, ReadAhead, Reader, Seen, Writer
 from fusefs.remotes.secrets import Secrets
 from fusefs.remotes.sftp_pool import Pool
 from fusefs.remotes.sftp_session import Client
 
 #: Read at one time, because each call costs ways to the server and back.
 _AHEAD_BYTES = 4 << 20
-#: A slower line counts as stalled.
-_SLOWEST_BYTES_PER_S = 64 << 10
 
 
 class SftpFiles:
     """Those below an address."""
 
+    capabilities = FileCapabilities(can_resume=True)
+
     def __init__(self, address: Address, secrets: Secrets) -> None:
         """Raises BadRemote. Nothing is sent."""
         self._pool = Pool(address, secrets)
-        quiet = Quiet(self._pool.timeout_s, _AHEAD_BYTES, _SLOWEST_BYTES_PER_S)
-        self.capabilities = FileCapabilities(can_resume=True, quiet=quiet)
         self._root = address.path
         self.place = address.place
 

@@ -29,17 +29,13 @@ _MARGIN_BYTES = 1 << 20
 
 
 class Pool:
-    """Those to the directory `root` of an address. Its methods may be called by several threads.
-
-    `timeout_s`: how long an answer may take to begin.
-    """
+    """Those to the directory `root` of an address. Its methods may be called by several threads."""
 
     def __init__(self, address: Address, secrets: Secrets) -> None:
         """Raises BadRemote. Nothing is sent."""
         self.place = address.place
         self.root = address.path
         self._login = Login(address, secrets)
-        self.timeout_s = self._login.timeout_s
         self._slots = threading.Semaphore(address.options.get("connections", _CONNECTIONS))
         self._idle: list[Session] = []
         self._lock = threading.Lock()

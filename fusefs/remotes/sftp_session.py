@@ -250,7 +250,9 @@ class Session:
                 f"{login.place}: access denied: the server does not take this user's {shown}"
             ) from None
         except (*_LOST, OSError) as error:
-            raise RemoteUnreachable(f"{login.place}: {error or type(error).__name__}") from None
+            raise RemoteUnreachable(
+                f"{login.place}: {str(error) or type(error).__name__}"
+            ) from None
 
     def is_lost(self, error: Exception) -> bool:
         """Whether an error is about the connection, not about what was asked."""

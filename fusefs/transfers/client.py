@@ -51,6 +51,10 @@ KINDS: dict[type[FusefsError], int] = {
 }
 
 
+#: Messages that may wait to be taken.
+BUFFER_MAX = 10_000
+
+
 def http_status(error: FusefsError) -> int:
     """The HTTP status for an error: that of its nearest class in `KINDS`."""
     return next((KINDS[kind] for kind in type(error).__mro__ if kind in KINDS), 500)
@@ -226,8 +230,13 @@ class TransferClient:
         """
         self._ask("transfer_cancel", id=id)
 
-    def subscribe(self, buffer: int = 10_000) -> Subscription:
-        """Messages about all transfers; at most `buffer` of them wait to be taken."""
+    def subscribe(self, buffer: int = BUFFER_MAX) -> Subscription:
+        """Messages about all transfers; at most `buffer` of them, up to 10 000, wait to be taken.
+
+        Raises UsageError for another buffer, NotRunning.
+        """
+        if not 1 <= buffer <= BUFFER_MAX:
+            raise errors.UsageError(f"buffer: give a number from 1 to {BUFFER_MAX}")
         return Subscription(self._connected(), buffer)
 
     def unsubscribe(self, subscription: Subscription) -> None:

@@ -188,8 +188,8 @@ class Mover(Role):
 
             return await self._office.carrier.move(payload, on_progress)
         raise RemoteUnreachable(
-            f"{_text(payload.path)} did not move for {stall_s:g} s: look at"
-            f" {payload.source.shown} and {payload.destination.shown}"
+            f"nothing moved for {stall_s:g} s: look at {payload.source.shown} and"
+            f" {payload.destination.shown}"
         )
 
     async def _note(self, id: bytes, file: File, moved: Moved) -> None:

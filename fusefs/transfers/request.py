@@ -1,6 +1,7 @@
 """From a request to what is recorded; whatever is wrong with it is refused here, before that."""
 
 import json
+import posixpath
 import pwd
 from collections import Counter
 from collections.abc import Sequence
@@ -73,8 +74,11 @@ def check_ends(moves: Sequence[Move], destination: Endpoint, options: TransferOp
         raise BadTransfer("files: name at least one")
     if len(asked) > options.files:
         raise PayloadTooLarge(f"files: {len(asked)} are more than {options.files} (transfer_files)")
-    for (source, path), count in Counter(asked).items():
-        if count > 1:
+    same = Counter((source, posixpath.normpath(path)) for source, path in asked)
+    for source, path in asked:
+        if not path:
+            raise BadTransfer(f"files: one has no name: write . for all of {source.shown}")
+        if (count := same[source, posixpath.normpath(path)]) > 1:
             raise BadTransfer(f"files: {_text(path)} of {source.shown} is named {count} times")
         parts = path.split(b"/")
         if path.startswith(b"/") or b".." in parts or b"\0" in path:

@@ -329,7 +329,11 @@ def test_to_a_bucket_and_back(mounted: Mounted, tmp_path: Path, target: Path, ki
             "transfer", "create", "--from", mounted.mnt, "--to", url, "--to-secrets", secrets,
             "--wait", "d",
         ).strip()  # fmt: skip
-        assert shown(mounted, id)["files_moved"] == 4
+        record = shown(mounted, id)
+        assert record["files_moved"] == 4
+        plain, _, options = url.partition("?")
+        said = f"?{options}" if kind == "s3" else ""
+        assert record["manifest"] == f"{plain}/{id}/manifest.json{said}"
         back = fusefs(
             "transfer", "create", "--from", url, "--from-secrets", secrets, "--to", target,
             "--in", mounted.mnt, "--wait", id,

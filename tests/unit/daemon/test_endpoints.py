@@ -3,6 +3,7 @@
 import pytest
 
 from fusefs.daemon import endpoints
+from fusefs.errors import BadTransfer
 from fusefs.model.transfer import Endpoint, Kind
 from tests.unit.inprocess import InProcess
 
@@ -21,3 +22,9 @@ from tests.unit.inprocess import InProcess
 def test_what_a_url_says_is_kept(fs: InProcess, text: str, endpoint: Endpoint) -> None:
     store = fs.filesystem.store
     assert endpoints.parse(text, b"", "", "destination", store, None) == endpoint
+
+
+@pytest.mark.parametrize("text", ["file://srv/box", "file:srv/box://", "file://"])
+def test_no_directory_is_guessed_from_a_url(fs: InProcess, text: str) -> None:
+    with pytest.raises(BadTransfer, match="file:///dir"):
+        endpoints.parse(text, b"", "", "destination", fs.filesystem.store, None)

@@ -103,7 +103,9 @@ async def test_what_is_elsewhere_is_staged_first_and_moved_once(world: World) ->
     [
         ([], {}, BadTransfer),
         (["a", "a"], {}, BadTransfer),
-        (["a", "./a"], {}, None),
+        (["a", "./a"], {}, BadTransfer),
+        (["two/1", "two"], {}, None),
+        ([""], {}, BadTransfer),
         (["none"], {}, UnknownEndpoint),
         (["../a"], {}, BadTransfer),
         (["/etc/passwd"], {}, BadTransfer),
@@ -127,7 +129,7 @@ async def test_a_bad_request_is_refused_before_it_is_recorded(
     tmp_path: Path, files: list[str], more: dict[str, Any], kind: type[FusefsError] | None
 ) -> None:
     world = World(tmp_path, TransferOptions(payload_bytes=MIB, files=5))
-    for name in ("a", "manifest.json", *(f"many/{n}" for n in range(6))):
+    for name in ("a", "manifest.json", "two/1", "two/2", *(f"many/{n}" for n in range(6))):
         write(world.source / name, b"x")
     write(world.source / "large", bytes(MIB + 1))
     async with world.running():
@@ -140,6 +142,14 @@ async def test_a_bad_request_is_refused_before_it_is_recorded(
             assert os.listdir(world.target) == []
         assert len(await world.journal()) == (kind is None)
     world.fs.close()
+
+
+async def test_nobody_is_told_to_make_a_source(world: World) -> None:
+    async with world.running():
+        for what in ({"source": "/nowhere/at/all"}, {"to": "/nowhere/at/all"}):
+            with pytest.raises(UnknownEndpoint, match="is no directory") as refused:
+                await world.create("a", **what)
+            assert ("make it first" in str(refused.value)) == ("to" in what)
 
 
 async def test_names_that_would_leave_the_folder_are_refused(world: World) -> None:
