@@ -263,6 +263,20 @@ def test_unmounting_with_flush_brings_all_away_first(
     assert_restorable(synced.store, remote)
 
 
+def test_unmounting_with_flush_leaves_out_a_remote_that_is_paused(
+    synced: Mounted, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    fusefs("remote", "add", synced.mnt, "disk", f"file://{other}")
+    fusefs("sync", "pause", synced.mnt, "usb")
+    (synced.mnt / "a").write_bytes(b"x")
+    done = run_fusefs("umount", "--flush", synced.mnt)
+    assert (done.returncode, "the remote usb is paused" in done.stderr) == (0, True)
+    synced.wait_for_end()
+    assert_restorable(synced.store, connect(f"file://{other}"))
+
+
 def test_a_stop_drains_for_as_long_as_it_may(synced: Mounted, place: Path, remote: Remote) -> None:
     synced.remount("-o", "drain=60s")
     (synced.mnt / "a").write_bytes(os.urandom(2 * MIB))
@@ -420,6 +434,11 @@ def test_what_a_remote_does_not_need_is_deleted_but_what_goes_to_the_trash_remot
     trash = tmp_path / "trash"
     trash.mkdir()
     fusefs("remote", "add", synced.mnt, "bin", f"file://{trash}", "--trash")
+    refused = run_fusefs("sync", "wait", synced.mnt, "bin")
+    assert (refused.returncode, "is a trash remote" in refused.stderr) == (
+        WrongState.exit_code,
+        True,
+    )
     keep = "--keep", "1", "--min-age", "0s", "--json"
     planned = json.loads(fusefs("sync", "expire", synced.mnt, "usb", "--dry-run", *keep))
     assert len(planned["checkpoints"]) == len(layout.sequences(remote)) - 1 >= 3

@@ -90,8 +90,8 @@ def drain(
 
     Without `names`: in those that are not paused; the others are complained of. With `is_asked`
     they are to hurry, and a failure ends it. Raises WrongState for a remote of `names` that is
-    paused, if all are, and for one that becomes so; RemoteUnreachable when `timeout_s` is over, the
-    error of a remote that fails.
+    paused or a trash remote, if all are paused, and for one that becomes so; RemoteUnreachable when
+    `timeout_s` is over, the error of a remote that fails.
     """
     from fusefs.errors import RemoteUnreachable, WrongState
 
@@ -100,7 +100,10 @@ def drain(
     if mountpoint is None:
         raise WrongState("only a mounted store is synced: mount it first")
     surface.flush()
-    begun = [one for one in surface.ask("remotes", names=names) if not one["is_trash"]]
+    begun = surface.ask("remotes", names=names)
+    if trash := [one["name"] for one in begun if names and one["is_trash"]]:
+        raise WrongState(f"the remote {trash[0]} is a trash remote, which nothing is synced to")
+    begun = [one for one in begun if not one["is_trash"]]
     goal = max((one["acts"] for one in begun), default=0)
     failures = {one["name"]: one["failures"] for one in begun}
     asked = [one["name"] for one in begun if not one["is_paused"]]
