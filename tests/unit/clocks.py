@@ -1,4 +1,13 @@
-"""A clock that stands still until a test moves it."""
+"""Clocks that do not pass by themselves, so that no test depends on how fast it runs."""
+
+import math
+from collections.abc import Awaitable, Callable
+
+import trio
+import trio.abc
+import trio.lowlevel
+import trio.testing
+import trio.to_thread
 
 
 class ManualClock:
@@ -36,3 +45,21 @@ class ManualClock:
     def reboot(self) -> None:
         self.boots += 1
         self.booted_ns = self.passed_ns
+
+
+class _Patience(trio.abc.Instrument):
+    """Has a clock stand still while a thread is at work."""
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        self._clock = clock
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        is_busy = trio.to_thread.current_default_thread_limiter().borrowed_tokens
+        self._clock.autojump_threshold = math.inf if is_busy else 0.0
+
+
+def run_patiently(main: Callable[[], Awaitable[object]]) -> None:
+    """Run it by a clock that jumps to the next deadline as soon as nothing is left to do; what
+    threads do takes no time, however long they are at it."""
+    clock = trio.testing.MockClock(autojump_threshold=0.0)
+    trio.run(main, clock=clock, instruments=[_Patience(clock)])

@@ -1,13 +1,12 @@
 """Collections begin by themselves when they are worth it, and only then."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 import trio
-import trio.testing
 from structlog.testing import capture_logs
 
 from fusefs.base import failpoints
@@ -17,13 +16,11 @@ from fusefs.store.collector import reading_segments
 from fusefs.store.margins import DEFAULT, Margins
 from fusefs.store.recovery import list_segments
 from tests.unit import invariants
-from tests.unit.clocks import ManualClock
+from tests.unit.clocks import ManualClock, run_patiently
 from tests.unit.inprocess import InProcess
 
 MIB = 1 << 20
-#: The clock jumps when nothing happened for so long: more than a thread is away.
-THREADS_S = 0.3
-#: Fewer looks and no pauses: each jump of the clock takes its time.
+#: Fewer looks and no pauses.
 MARGINS = replace(DEFAULT, look_every_s=60.0, retry_s=400.0, pause_s=0.0)
 QUIET_S = MARGINS.quiet_s + 2 * MARGINS.look_every_s + 1
 
@@ -67,11 +64,7 @@ def run_for(fs: InProcess, seconds: float, margins: Margins = MARGINS) -> None:
         with trio.move_on_after(seconds):
             await Collecting(fs.store, margins).run()
 
-    run(main)
-
-
-def run(main: Callable[[], Awaitable[object]]) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=THREADS_S))
+    run_patiently(main)
 
 
 def segments(fs: InProcess) -> list[int]:
@@ -114,7 +107,7 @@ def test_a_store_that_is_in_use_is_not_rewritten(fs: InProcess) -> None:
             nursery.cancel_scope.cancel()
 
     before = fs.store.statistics().blocks.written_bytes
-    run(use)
+    run_patiently(use)
     assert second in segments(fs)
     assert fs.store.statistics().blocks.written_bytes - before < 1000
     check(fs)
@@ -132,7 +125,7 @@ def test_a_round_of_a_quiet_store_ends_when_somebody_comes(fs: InProcess) -> Non
             await trio.sleep(MARGINS.quiet_s - 10)
             nursery.cancel_scope.cancel()
 
-    run(come)
+    run_patiently(come)
     assert before[0] not in segments(fs)
     assert before[1] in segments(fs)
     check(fs)
@@ -194,7 +187,7 @@ def test_a_collection_that_was_stopped_goes_on_later(fs: InProcess) -> None:
         with trio.move_on_after(MARGINS.look_every_s + 1):
             await Collecting(fs.store, replace(MARGINS, pause_s=0.4)).run()
 
-    run(stopped)
+    run_patiently(stopped)
     invariants.check(fs.store)
     fs.collect(DEFAULT)
     assert fs.filesystem.collecting.plan().segments == ()
@@ -214,7 +207,7 @@ def test_who_asks_does_not_wait_for_the_pace_of_the_background(fs: InProcess) ->
                 await collecting.collect()
             nursery.cancel_scope.cancel()
 
-    run(ask)
+    run_patiently(ask)
     assert excess(fs) <= 0.05
     check(fs)
 
@@ -234,7 +227,7 @@ def test_progress_is_told(fs: InProcess) -> None:
         assert collecting.progress == (done, planned)
         told.append((done, planned))
 
-    run(lambda: collecting.collect(tell))
+    run_patiently(lambda: collecting.collect(tell))
     assert told == [(number, len(told)) for number in range(len(told))] != []
     assert collecting.progress is None
     check(fs)
@@ -279,7 +272,7 @@ def test_a_segment_that_the_disk_keeps_is_named_once_and_tried_again(
         failpoints.disarm()
 
     with capture_logs() as lines:
-        run(collect)
+        run_patiently(collect)
     assert [line["event"] for line in lines].count("a segment is left, the others go on") == 1
     assert excess(fs) <= 0.05
     check(fs)
@@ -313,7 +306,7 @@ def test_many_small_segments_become_few_also_in_a_store_in_use(fs: InProcess) ->
             nursery.cancel_scope.cancel()
 
     before = sum(fs.store.segments.values())
-    run(use)
+    run_patiently(use)
     assert len(small(fs)) <= 3
     assert sum(fs.store.segments.values()) <= before + MIB
     for name, content in files.items():
@@ -340,6 +333,6 @@ def test_what_a_remote_still_lacks_is_not_merged(fs: InProcess) -> None:
         with trio.move_on_after(QUIET_S):
             await collecting.run()
 
-    run(main)
+    run_patiently(main)
     assert small(fs)[: len(ordered) - 70] == ordered[70:]
     check(fs)

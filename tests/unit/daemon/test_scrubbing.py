@@ -1,14 +1,13 @@
 """All content is read and verified, at a pace, and what is bad is on record as long as it is."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import trio
-import trio.testing
 from structlog.testing import capture_logs
 
 from fusefs.base import failpoints
@@ -23,13 +22,11 @@ from fusefs.model.block import Block
 from fusefs.model.corruption import MAX_OBJECTS, Bad, Object, State
 from fusefs.store import rebuild, scrubber
 from tests.unit import invariants
-from tests.unit.clocks import ManualClock
+from tests.unit.clocks import ManualClock, run_patiently
 from tests.unit.inprocess import InProcess
 
 MIB = 1 << 20
 DAY_S = 86400.0
-#: The clock jumps when nothing happened for so long: more than a thread is away.
-THREADS_S = 0.3
 
 
 @pytest.fixture
@@ -84,10 +81,6 @@ def settle(fs: InProcess) -> None:
 
 def events(fs: InProcess, kind: str) -> list[dict[str, Any]]:
     return [one.record() for one in fs.filesystem.events.since(0) if one.kind == kind]
-
-
-def run(main: Callable[[], Awaitable[object]]) -> None:
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=THREADS_S))
 
 
 def test_a_sound_store_has_no_records_and_all_of_it_was_read(fs: InProcess) -> None:
@@ -390,12 +383,6 @@ def test_what_cannot_be_recorded_for_want_of_room_is_recorded_later(
 # -- the pace
 
 
-@pytest.fixture(autouse=True)
-def _few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each jump of the clock takes its time."""
-    monkeypatch.setattr(scrubbing, "IDLE_S", 20.0)
-
-
 def background(fs: InProcess, rate: int, every_s: float = 30 * DAY_S) -> Scrubbing:
     return Scrubbing(fs.tree, Pace(lambda: 0), rate=rate, every_s=every_s)
 
@@ -408,7 +395,7 @@ def watch(fs: InProcess, worker: Scrubbing, seconds: float) -> int:
         with trio.move_on_after(seconds):
             await worker.run()
 
-    run(main)
+    run_patiently(main)
     fs.clock.advance(seconds)
     return worker.scrubbed_bytes - before
 

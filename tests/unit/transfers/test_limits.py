@@ -26,7 +26,7 @@ class Listening(World):
 
     def _wait(self, seconds: float) -> bool:
         if self.hears:
-            assert self._heard.acquire(timeout=20), "who waits gives no sign of life"
+            assert self._heard.acquire(timeout=120), "who waits gives no sign of life"
         self.time.advance(seconds)
         return False
 

@@ -34,7 +34,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="fusefs-transfers-"))
-        self.world = World(self.root, TransferOptions(at_once=2, retries=1, stall_s=5))
+        self.world = World(self.root, TransferOptions(at_once=2, retries=1, stall_s=60))
         self.ids: list[str] = []
         self.ended: dict[str, str] = {}
         for number in range(4):

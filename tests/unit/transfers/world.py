@@ -69,13 +69,13 @@ class Gates:
     def passes(self, name: str) -> None:
         self._reached[name] = self._reached.get(name, 0) + 1
         if gate := self._closed.get(name):
-            gate.wait(60)
+            gate.wait(150)
         if self._failing.get(name):
             self._failing[name] -= 1
             raise RemoteUnreachable("the network is down")
 
     async def reached(self, name: str, times: int = 1) -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while self._reached.get(name, 0) < times:
                 await trio.testing.wait_all_tasks_blocked(0.001)
 
@@ -130,7 +130,7 @@ class World:
         self.limits = limits or Limits(self.clock)
         self.gates = Gates()
         self.asked: Counter[str] = Counter()
-        self.options = options or TransferOptions(stall_s=5, retries=2)
+        self.options = options or TransferOptions(stall_s=60, retries=2)
         self.fs = InProcess(root / "store", self.clock, MountOptions(transfers=self.options))
         self._meet()
 
@@ -213,7 +213,7 @@ class World:
         return await self.when(id, lambda record: record["status"] in statuses)
 
     async def when(self, id: str, is_so: Callable[[Record], bool]) -> Record:
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while not is_so(record := await self.show(id)):
                 await trio.testing.wait_all_tasks_blocked(0.001)
         return record
@@ -234,7 +234,7 @@ class World:
 
     async def wait(self, is_so: Callable[[], bool]) -> None:
         """Return when it is so, and all tasks have come to rest."""
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             await trio.testing.wait_all_tasks_blocked(0.01)
             while not is_so():
                 await trio.testing.wait_all_tasks_blocked(0.01)
