@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 
@@ -318,16 +319,17 @@ def test_a_server_that_stalls_is_given_up(
 ) -> None:
     server: Server = request.getfixturevalue(kind)
     before = proxy(server)
-    remote = _through(before, server, "timeout=1s")
+    remote = _through(before, server, "timeout=5s")
     remote.put(f"stall/{kind}", b"x")
     before.stall()
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: remote.get(f"stall/{kind}"),
         lambda: remote.put(f"stall/{kind}-2", b"x"),
         lambda: list(remote.list("stall/")),
-    ):
-        with pytest.raises(RemoteUnreachable):
-            call()
+    )
+    with ThreadPoolExecutor() as threads:  # they wait at the same time
+        for done in [threads.submit(call) for call in calls]:
+            assert isinstance(done.exception(), RemoteUnreachable)
     before.flow()
     before.cut()
     assert remote.get(f"stall/{kind}") == b"x"
@@ -357,7 +359,7 @@ def test_a_server_that_stalls_does_not_stop_the_other_threads(
         other.start()
         began = time.monotonic()
         call()
-        assert time.monotonic() - began < 10  # and not the 30 s of the limit
+        assert time.monotonic() - began < 25  # and not the 30 s of the limit
         other.join()
     remote.close()
 
@@ -368,10 +370,10 @@ def test_a_slow_line_is_no_stall(
 ) -> None:
     server: Server = request.getfixturevalue(kind)
     before = proxy(server)
-    options = "timeout=1s" if kind == "sshd" else "timeout=1s&slowest=100K"
+    options = "timeout=4s" if kind == "sshd" else "timeout=4s&slowest=100K"
     remote = _through(before, server, options)
     remote.put(f"slow/{kind}/warm", b"x")
-    before.throttle(MIB)
+    before.throttle(MIB // 2)
     content = os.urandom(3 * MIB)
     assert remote.put(f"slow/{kind}/object", content)
     assert remote.get(f"slow/{kind}/object") == content
