@@ -215,14 +215,14 @@ async def test_a_move_without_a_sign_of_life_is_begun_again(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("where", ["write", "manifest"])
 async def test_a_request_within_its_own_time_is_no_stall(tmp_path: Path, where: str) -> None:
-    world = World(tmp_path, TransferOptions(stall_s=1, retries=0))
+    world = World(tmp_path, TransferOptions(stall_s=4, retries=0))
     world.gates.quiet = Quiet(answer_s=60)
     write(world.source / "a", b"a")
     world.gates.close(where)
     async with world.running():
         id = await world.create("a")
         await world.gates.reached(where)
-        signs = world.asked["move_progress"] + int(1.5 / moving.SIGN_EVERY_S)
+        signs = world.asked["move_progress"] + int(6 / moving.SIGN_EVERY_S)
         await world.wait(lambda: world.asked["move_progress"] > signs)
         world.gates.open()
         record = await world.until(id)
