@@ -24,7 +24,7 @@ from tests import launcher
 from tests.launcher import ROOT as ROOT
 
 #: For one command, on a loaded machine.
-COMMAND_TIMEOUT_S = 90
+COMMAND_TIMEOUT_S = 180
 _BAD_LINE = re.compile(r"^\S+ (WARNING|ERROR|CRITICAL) |^Traceback |^Fatal Python error")
 
 Done = subprocess.CompletedProcess[str]

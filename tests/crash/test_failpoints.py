@@ -14,6 +14,7 @@ from fusefs.errors import StoreDamaged
 from fusefs.fsck.check import check
 from fusefs.store.store import Store
 from tests import launcher
+from tests.conftest import COMMAND_TIMEOUT_S
 from tests.crash.acts import COUNT, Contents, acts, content
 from tests.launcher import Call
 from tests.system.test_clone import CLONING
@@ -96,7 +97,7 @@ def pairs(table: dict[str, tuple[int, ...]]) -> list[tuple[str, int]]:
 def run(store: Path, plan: str, *arguments: str) -> tuple[int, int]:
     """(return code, number of acts that returned) of a victim."""
     call = Call([str(store), plan, *arguments], os.environ, str(ROOT), program="tests.crash.acts")
-    done = launcher.run(call, timeout_s=100)
+    done = launcher.run(call, timeout_s=COMMAND_TIMEOUT_S)
     assert "Traceback" not in done.stderr, done.stderr
     said = re.findall(r"^(\d+)$", done.stdout, re.MULTILINE)
     assert [int(number) for number in said] == list(range(len(said)))

@@ -44,7 +44,7 @@ def points(source: random.Random) -> list[int]:
     return sorted(source.randrange(SIZE * 19 // 20) for _ in range(KILLS))
 
 
-@pytest.mark.timeout(120 + (SIZE >> 20) * KILLS // 10)
+@pytest.mark.timeout(600 + (SIZE >> 20) * KILLS // 10)
 @pytest.mark.parametrize("tool", ["cp", "fusefs cp"])
 @pytest.mark.parametrize("victim", ["tool", "daemon"])
 def test_a_copy_that_is_killed_often_is_stored_once(

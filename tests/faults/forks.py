@@ -18,7 +18,7 @@ import fusefs.fsck.repair
 import fusefs.store.rebuild  # noqa: F401
 from fusefs.cli.app import run
 
-_TIMEOUT_S = 60
+_TIMEOUT_S = 300
 
 
 with contextlib.redirect_stdout(io.StringIO()):

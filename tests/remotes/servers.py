@@ -25,7 +25,7 @@ from typing import Self
 
 import pytest
 
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 180
 ACCESS_KEY, SECRET_KEY = "TestAccessKey", "TestSecretKey-7hq2"
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)

@@ -397,7 +397,7 @@ class Side:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # a failure is made shorter step by step
+@pytest.mark.timeout(900)  # a failure is made shorter step by step
 def test_any_sequence_of_calls(pair: Pair) -> None:
     count = 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Mounted, fusefs, run_fusefs
+from tests.conftest import COMMAND_TIMEOUT_S, ROOT, Mounted, fusefs, run_fusefs
 
 pytestmark = pytest.mark.mount
 
@@ -199,7 +199,7 @@ def test_restore_never_overwrites_but_takes_another_name(mounted: Mounted) -> No
 def test_systemd_is_told(store: Path, mnt: Path, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(60)
+        manager.settimeout(COMMAND_TIMEOUT_S)
         environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
         daemon = subprocess.Popen(
             [sys.executable, "-m", "fusefs", "mount", "--foreground", store, mnt],
@@ -219,7 +219,7 @@ def test_systemd_is_told(store: Path, mnt: Path, tmp_path: Path) -> None:
                 said.append(manager.recv(4096).decode())
             while not said[-1].startswith("EXTEND_TIMEOUT_USEC="):
                 said.append(manager.recv(4096).decode())
-            _, log = daemon.communicate(timeout=60)
+            _, log = daemon.communicate(timeout=COMMAND_TIMEOUT_S)
         finally:
             run_fusefs("umount", "--force", mnt)
             if daemon.poll() is None:

@@ -54,7 +54,7 @@ def synced(mounted: Mounted, place: Path) -> Mounted:
 
 
 def wait(mounted: Mounted) -> None:
-    fusefs("sync", "wait", mounted.mnt, "--timeout", "80s")
+    fusefs("sync", "wait", mounted.mnt, "--timeout", "170s")
 
 
 def test_what_is_written_arrives_without_a_word(

@@ -76,7 +76,7 @@ def test_all_arrives_over_a_network_that_is_cut_and_a_server_that_is_killed(
                 kill_agent(synced)
                 kills += 1
     run_fusefs("sync", "now", synced.mnt)  # the rest that it takes after a failure is over
-    done = run_fusefs("sync", "wait", synced.mnt, "--timeout", "85s")
+    done = run_fusefs("sync", "wait", synced.mnt, "--timeout", "170s")
     assert done.returncode == 0, done
     losses = proxy.cuts + kills
     objects = list(remote.list(""))
@@ -103,7 +103,7 @@ def test_an_offline_remote_is_normal(synced: Mounted, proxy: Proxy, remote: Remo
     assert one["behind_bytes"] >= 20 * MIB
     synced.remount()  # the queue is kept
     proxy.allow()
-    fusefs("sync", "wait", synced.mnt, "--timeout", "85s")
+    fusefs("sync", "wait", synced.mnt, "--timeout", "170s")
     assert record(synced, "bucket")["error"] is None
     synced.umount()
     assert_restorable(synced.store, remote)
@@ -120,7 +120,7 @@ def test_one_remote_that_hangs_delays_no_other(
     fusefs("sync", "now", synced.mnt, "usb", "--timeout", "60s")
     assert not record(synced, "bucket")["is_in_step"]
     proxy.flow()
-    fusefs("sync", "wait", synced.mnt, "--timeout", "85s")
+    fusefs("sync", "wait", synced.mnt, "--timeout", "170s")
 
 
 def test_credentials_that_become_wrong_are_told(synced: Mounted, server: SeaweedS3) -> None:

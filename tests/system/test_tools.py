@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Mounted, fusefs
+from tests.conftest import COMMAND_TIMEOUT_S, Mounted, fusefs
 
 pytestmark = pytest.mark.mount
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to be root")
@@ -43,7 +43,7 @@ def run(
         errors="surrogateescape",
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C", **(environ or {})},
-        timeout=100,
+        timeout=COMMAND_TIMEOUT_S,
     )
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout

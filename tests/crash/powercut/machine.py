@@ -16,7 +16,7 @@ from tests.crash.powercut.runs import Run
 from tests.crash.powercut.writelog import Cut, WriteLog, copy_image
 from tests.launcher import Call
 
-SURVEY_TIMEOUT_S = 120
+SURVEY_TIMEOUT_S = 300
 
 
 class PowerFailed(AssertionError):

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 MIB = 1 << 20
 IMAGE_BYTES = 256 * MIB
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 #: How ext4 is mounted: by its defaults a file never has bytes that were not yet written, ...
 ORDERED = "data=ordered,commit=1"
 #: ... in this way it may, so that the end of a log is torn or has garbage in it.

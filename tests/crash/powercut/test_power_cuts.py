@@ -69,7 +69,7 @@ def test_a_flush_reaches_the_log_behind_what_it_flushes(tmp_path: Path) -> None:
 
 
 @ENCRYPTED
-@pytest.mark.timeout(120 + 10 * CUTS)
+@pytest.mark.timeout(600 + 20 * CUTS)
 def test_what_was_acknowledged_is_there_after_a_power_cut(
     tmp_path: Path, is_encrypted: bool
 ) -> None:
@@ -83,7 +83,7 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(
 
 
 @ENCRYPTED
-@pytest.mark.timeout(120 + CUTS)
+@pytest.mark.timeout(600 + 10 * CUTS)
 def test_a_recovery_survives_power_cuts(tmp_path: Path, is_encrypted: bool) -> None:
     run = record(tmp_path / "run", SEED, is_encrypted=is_encrypted)
     with closing(Machine(run)) as machine:
@@ -172,7 +172,7 @@ def opens(store: Path, key: Path) -> bool:
     return True
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_daemon_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
     run = record(tmp_path / "run", 2, PYTHONPATH=f"{LYING}:{ROOT}")
     with closing(Machine(run)) as machine:

@@ -92,7 +92,7 @@ def work_until_shut_down(disk: Path, run: Run, seed: int, *, is_encrypted: bool)
         mounted.clean_up()
 
 
-@pytest.mark.timeout(60 + 30 * ROUNDS)
+@pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_what_was_acknowledged_is_there_after_a_shutdown(tmp_path: Path) -> None:
     for seed in range(SEED * 1000, SEED * 1000 + ROUNDS):
         run = Run(tmp_path / f"run-{seed}")

@@ -15,7 +15,7 @@ def _interrupted_at_some_time(chance: random.Random) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0.0001 + chance.random() * 0.0003)
 
 
-@pytest.mark.timeout(60, method="thread")  # the other one needs the signal that is used here
+@pytest.mark.timeout(300, method="thread")  # the other one needs the signal that is used here
 def test_ctrl_c_ends_the_ticks_wherever_it_falls() -> None:
     """A handler that took a lock which the waiting takes too hung there, seldom."""
     before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
