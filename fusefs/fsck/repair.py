@@ -484,7 +484,7 @@ def _references(draft: Draft, tables: Tables, lost: set[int], damaged: set[int])
                 continue
             last.append(Repair("references", where, what, tuple(rows.items())))
         if block is not None and block.refs != counted:
-            rows = {keys.block(number): block.with_refs(counted).pack()}
+            rows = {keys.block(number): block._replace(refs=counted).pack()}
             draft.repair("references", where, f"has {counted} references", rows)
     return last
 

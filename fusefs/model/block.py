@@ -23,6 +23,8 @@ FORMER_LEAF_SIZE = 64 << 10
 _ROW = Struct("<QIIIB32sI")
 #: Of a row: segment, stored, length, refs.
 _SUMMED = Struct("<Q4xII33xI")
+_REFS = Struct("<I")
+_REFS_AT = _ROW.size - _REFS.size
 
 
 class Block(NamedTuple):
@@ -59,9 +61,6 @@ class Block(NamedTuple):
     def unpack(cls, row: bytes) -> "Block":
         return cls._make((*_ROW.unpack_from(row), row[_ROW.size :]))
 
-    def with_refs(self, refs: int) -> "Block":
-        return self._replace(refs=refs)
-
 
 class Summed(NamedTuple):
     """What the totals of a store count of a block; names as in `Block`."""
@@ -75,6 +74,17 @@ class Summed(NamedTuple):
 def summed(row: bytes) -> Summed:
     """Raises struct.error on a row that is not one."""
     return Summed._make(_SUMMED.unpack_from(row))
+
+
+def refs_of(row: bytes) -> int:
+    """Raises struct.error on a row that is not one."""
+    refs: int = _REFS.unpack_from(row, _REFS_AT)[0]
+    return refs
+
+
+def with_refs(row: bytes, refs: int) -> bytes:
+    """The row of the same block with that many references."""
+    return row[:_REFS_AT] + _REFS.pack(refs) + row[_ROW.size :]
 
 
 def leaves_bytes(length: int, leaf_size: int = LEAF_SIZE) -> int:

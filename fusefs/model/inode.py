@@ -5,8 +5,9 @@ counts is the packed row in the index.
 """
 
 import stat
+from collections.abc import Callable
+from operator import attrgetter
 from struct import Struct
-from typing import NamedTuple
 
 #: The root of the mounted tree; FUSE fixes the number.
 ROOT_INO = 1
@@ -21,30 +22,12 @@ IN_TRASH = 2
 #: Times that a row can hold are within this many nanoseconds of 1970: up to the year 2262.
 TIME_LIMIT_NS = (1 << 63) - 1
 
-_VERSION = 1
+VERSION = 1
 _ROW = Struct("<BIIIIQQQqqqqIIQ")
 ROW_SIZE = _ROW.size
-#: Of a row: version, mode, nlink, blocks_bytes, flags, trash_names.
-_SUMMED = Struct("<BI8xI16xQ32xII8x")
-
-
-class Summed(NamedTuple):
-    """What the totals of a store count of an inode; it stays the same in most changes of a row."""
-
-    version: int
-    mode: int
-    nlink: int
-    blocks_bytes: int
-    flags: int
-    trash_names: int
-
-
-def summed(row: bytes) -> Summed:
-    """Raises struct.error or ValueError on a row that is not one."""
-    found = Summed._make(_SUMMED.unpack(row))
-    if found.version != _VERSION:
-        raise ValueError(f"inode row version {found.version}")
-    return found
+#: Of a row what the totals of a store count, which stays the same in most changes: version, mode,
+#: nlink, blocks_bytes, flags, trash_names.
+SUMMED = Struct("<BI8xI16xQ32xII8x")
 
 
 class Inode:
@@ -82,7 +65,7 @@ class Inode:
 
     def pack(self) -> bytes:
         return _ROW.pack(
-            _VERSION, self.mode, self.uid, self.gid, self.nlink, self.rdev, self.stored_size,
+            VERSION, self.mode, self.uid, self.gid, self.nlink, self.rdev, self.stored_size,
             self.blocks_bytes, self.atime, self.mtime, self.ctime, self.btime, self.flags,
             self.trash_names, self.parent,
         )  # fmt: skip
@@ -97,14 +80,14 @@ class Inode:
             self.blocks_bytes, self.atime, self.mtime, self.ctime, self.btime, self.flags,
             self.trash_names, self.parent,
         ) = _ROW.unpack(row)  # fmt: skip
-        if version != _VERSION:
+        if version != VERSION:
             raise ValueError(f"inode {ino}: row version {version}")
         self.size = self.stored_size
         return self
 
     def fields(self) -> tuple[int, ...]:
         """All of it, to be given back to `set_fields`."""
-        return tuple(getattr(self, field) for field in Inode.__slots__)
+        return _fields(self)
 
     def set_fields(self, fields: tuple[int, ...]) -> None:
         for field, value in zip(Inode.__slots__, fields, strict=True):
@@ -121,3 +104,6 @@ class Inode:
     @property
     def is_symlink(self) -> bool:
         return self.mode & 0o170000 == stat.S_IFLNK
+
+
+_fields: Callable[[Inode], tuple[int, ...]] = attrgetter(*Inode.__slots__)

@@ -47,16 +47,19 @@ class Totals(msgspec.Struct):
             if now is not None:
                 count(self, now, 1)
 
-    def _inode(self, one: inode.Summed, sign: int) -> None:
+    def _inode(self, one: tuple[int, ...], sign: int) -> None:
+        version, mode, nlink, blocks_bytes, flags, trash_names = one
+        if version != inode.VERSION:
+            return
         self.inodes += sign
-        if stat.S_ISDIR(one.mode):
-            if not one.flags & IN_TRASH:
+        if stat.S_ISDIR(mode):
+            if not flags & IN_TRASH:
                 self.directories += sign
-        elif one.nlink:
+        elif nlink:
             self.files += sign
-            self.live_bytes += sign * one.blocks_bytes
-        elif one.trash_names:
-            self.trash_bytes += sign * one.blocks_bytes
+            self.live_bytes += sign * blocks_bytes
+        elif trash_names:
+            self.trash_bytes += sign * blocks_bytes
 
     def _block(self, one: block.Summed, sign: int) -> None:
         if one.refs:
@@ -75,7 +78,7 @@ def _decoded(summed: Callable[[bytes], Any], row: bytes | None) -> Any:
         return None
     try:
         return summed(row)
-    except (struct.error, ValueError):
+    except struct.error:
         return None
 
 
@@ -85,7 +88,7 @@ def _present(row: bytes) -> bool:
 
 #: How to decode what is counted of a row of each table, and how to count it.
 _COUNTED: dict[bytes, tuple[Callable[[bytes], Any], Callable[[Totals, Any, int], None]]] = {
-    keys.INODE: (inode.summed, Totals._inode),
+    keys.INODE: (inode.SUMMED.unpack, Totals._inode),
     keys.BLOCK: (block.summed, Totals._block),
     keys.ENTRY: (_present, Totals._entry),
 }

@@ -17,7 +17,16 @@ from blake3 import blake3
 
 from fusefs.errors import FusefsError, NotLocal, StoreDamaged
 from fusefs.model import keys
-from fusefs.model.block import ENCRYPTED, LEAF_SIZE, RAW, Block, leaf_hashes
+from fusefs.model.block import (
+    ENCRYPTED,
+    LEAF_SIZE,
+    RAW,
+    Block,
+    leaf_hashes,
+    refs_of,
+    summed,
+    with_refs,
+)
 from fusefs.model.corruption import Bad
 from fusefs.store import format
 from fusefs.store.cipher import Cipher
@@ -231,7 +240,8 @@ class Blocks:
     ) -> Position:
         log = self._log
         try:
-            at = log.reserve(format.BLOCK_OVERHEAD + len(payload))
+            log.reserve(format.BLOCK_OVERHEAD + len(payload))
+            at = log.position
             offset = at.offset + format.BLOCK_OVERHEAD
             log.note_block(format.SealedBlock(number, offset, len(payload)))
             log.stage(format.pack_block(number, codec, length, digest, len(payload)), payload)
@@ -254,17 +264,18 @@ class Blocks:
 
         One that is known to be bad, or is only in remotes, is forgotten with its last reference.
         """
-        block = self.row(batch, number)
-        if block.refs + by < 0:
+        row = _row(batch, number)
+        refs = refs_of(row) + by
+        if refs < 0:
             raise StoreDamaged(f"block {number} has fewer references than extents: run fusefs fsck")
-        if block.refs + by or self._is_garbage_kept(batch, number, block):
-            batch.put(keys.block(number), block.with_refs(block.refs + by).pack())
+        if refs or self._is_garbage_kept(batch, number, row):
+            batch.put(keys.block(number), with_refs(row, refs))
         else:
             self.drop(batch, number)
 
-    def _is_garbage_kept(self, batch: Batch, number: int, block: Block) -> bool:
+    def _is_garbage_kept(self, batch: Batch, number: int, row: bytes) -> bool:
         """Whether a block that nothing needs any more may be found again by its content."""
-        return block.segment in self._log.sizes and batch.get(keys.corruption(number)) is None
+        return summed(row).segment in self._log.sizes and batch.get(keys.corruption(number)) is None
 
     def drop(self, batch: Batch, number: int) -> None:
         """Forget a block that nothing needs, and what is known of it."""
@@ -273,10 +284,7 @@ class Blocks:
             batch.delete(keys.corruption(number))
 
     def row(self, source: "Batch | Index", number: int) -> Block:
-        row = source.get(keys.block(number))
-        if row is None:
-            raise StoreDamaged(f"block {number} is not in the index: run fusefs fsck")
-        return Block.unpack(row)
+        return Block.unpack(_row(source, number))
 
     # -- reading
 
@@ -401,3 +409,10 @@ class Blocks:
             self._hints.needs_refill = len(rows) == REFILL_SLICE
             if self._hints.needs_refill:
                 yield
+
+
+def _row(source: Batch | Index, number: int) -> bytes:
+    row = source.get(keys.block(number))
+    if row is None:
+        raise StoreDamaged(f"block {number} is not in the index: run fusefs fsck")
+    return row

@@ -78,7 +78,7 @@ class Census:
             self.corrections[key] = None  # garbage that is nowhere
             return
         if block.refs != references:
-            block = block.with_refs(references)
+            block = block._replace(refs=references)
             self.corrections[key] = row = block.pack()
         self.totals.account(key, None, row)
         self.usage.account(None, row)

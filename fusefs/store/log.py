@@ -85,15 +85,14 @@ class Log:
         """The newest segment that nothing will be appended to."""
         return self._number if self._descriptor < 0 else self._number - 1
 
-    def reserve(self, size: int) -> Position:
-        """Where a record of `size` bytes will stand if it is staged next."""
+    def reserve(self, size: int) -> None:
+        """Make room at `position` for a record of `size` bytes, which is to be staged next."""
         seal = format.RECORD_SIZE + format.SEALED_SIZE * (len(self._blocks) + 1)
         if self._descriptor < 0:
             self._open_segment()
         elif self._written + self._staged_bytes + size + seal > format.SEGMENT_SIZE:
             self.seal()
             self._open_segment()
-        return self.position
 
     def stage(self, *parts: Buffer) -> None:
         """Add a record, given in pieces, for which `reserve` was called just before."""
