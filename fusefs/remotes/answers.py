@@ -75,13 +75,14 @@ class Answer:
 def read(error: Exception) -> Answer:
     """The parts of one of OpenDAL's exceptions."""
     text = str(error)
-    head, _, rest = text.partition("\n")
-    head = head.partition("=> ")[2]
+    first, _, rest = text.partition("\n")
+    request, _, head = first.partition("=> ")
+    rest = rest or request  # those of opened files are one line
     cause = rest.partition("Source:\n")[2].strip().partition("\n")[0]
     status = _found(r"\bstatus: (\d{3})", rest)
     return Answer(
-        kind=type(error).__name__,
-        is_temporary="(temporary)" in text.partition("\n")[0],
+        kind=text.partition(" ")[0] if isinstance(error, OSError) else type(error).__name__,
+        is_temporary="(temporary)" in first,
         code=_found(r'\bcode: "([A-Za-z_]{1,60})"', head),
         message=(cause or _found(r'\bmessage: "([^"]*)"', head) or head.partition("{")[0]).strip(),
         status=int(status or 0),

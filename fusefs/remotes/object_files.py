@@ -3,20 +3,29 @@
 An object comes whole, so a file that was cut off is sent again from its begin. It comes under a
 temporary name, is read back from there, and then copied to its final name by the service, which
 has it whole or not at all. Where the service can, a large one is written in parts, so that it is
-seen to move: leaving that by an error makes an object of the parts written so far, which is no harm
-under that name. A kill, or a connection that is lost for good, leaves an upload in an S3 bucket: it
-is aborted before the same object is written again, and with the folder of the temporaries at the
+seen to move: ending that after an error makes an object of the parts written so far, which is no
+harm under that name. A kill, or a connection that is lost, leaves an upload in an S3 bucket: it is
+aborted before the same object is written again, and with the folder of the temporaries at the
 latest. Their names have the id of a transfer in them, so no upload is touched that is not ours.
 
 Empty directories do not exist. Names must be UTF-8, and paths without empty parts.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from os import urandom
 from typing import TYPE_CHECKING
 
-from fusefs.errors import BadRemote, BadTransfer, NoSuchObject, PayloadTooLarge, RemoteDenied
+from fusefs.errors import (
+    BadRemote,
+    BadTransfer,
+    NoSuchObject,
+    PayloadTooLarge,
+    RemoteDenied,
+    RemoteError,
+    RemoteUnreachable,
+)
 from fusefs.remotes.address import Address, need
 from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
 from fusefs.remotes.files import PROBE, FileCapabilities, Quiet, ReadAhead, Reader, Seen, Writer
@@ -126,12 +135,19 @@ class ObjectFiles:
         operator = self._store.writer(_PART_BYTES)
         try:
             opened = partial(operator.open, name, "wb", chunk=_PART_BYTES)
-            with self._store.call(name, opened) as file:
+            file = self._store.call(name, opened)
+            try:
                 self._store.call(name, partial(file.write, bytes(first)))
                 del first
                 for part in pending:
                     self._store.call(name, partial(file.write, part))
-                self._store.call(name, file.close)
+            except RemoteUnreachable:
+                raise  # ending it would wait for the same line once more
+            except BaseException:
+                with suppress(RemoteError):
+                    self._store.call(name, file.close)
+                raise
+            self._store.call(name, file.close)
         except RemoteDenied as error:
             raise self._store.read_only(error) from None
 

@@ -2,8 +2,10 @@
 
 Traps of the library, all met:
 
-- Its exceptions share no base class, and their text holds the request: see `answers`.
-- Leaving an opened file by an exception commits the part written so far: only whole writes.
+- Its exceptions share no base class, and their text holds the request: see `answers`. Those of an
+  opened file are of the class OSError, with the same text.
+- Leaving an opened file by an exception commits the part written so far, and raises what comes of
+  that instead.
 - The time limit for input and output holds for a whole write, not for each piece of it: at the
   default of 10 s no 16 MiB object could ever be written below 1.6 MB/s. It is set by size here.
 - A range that ends behind the object is an error ("too little data"), one that begins there too.
@@ -47,6 +49,7 @@ _ERRORS: tuple[type[Exception], ...] = tuple(
     for value in vars(exceptions).values()
     if isinstance(value, type) and issubclass(value, Exception)
 )
+_CALL_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, OSError)
 _T = TypeVar("_T")
 
 
@@ -184,7 +187,7 @@ class ObjectStore:
         for turn in range(_LOCKED_TURNS):
             try:
                 return call()
-            except _ERRORS as error:
+            except _CALL_ERRORS as error:
                 answer = answers.read(error)
             if not answer.is_locked:
                 break

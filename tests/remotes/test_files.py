@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from fusefs.agent.carrying import Carrying
-from fusefs.errors import NoSuchObject, PayloadTooLarge, RemoteMissing
+from fusefs.errors import NoSuchObject, PayloadTooLarge, RemoteMissing, RemoteUnreachable
 from fusefs.remotes import address, file_places, keyring
 from fusefs.remotes.encrypted_files import MAGIC
 from fusefs.remotes.files import Files, read_fully
@@ -229,3 +229,28 @@ def test_a_large_file_is_seen_to_move(seaweed: SeaweedS3, proxy: Callable[[Serve
     with closing(file_places.connect(place)) as files:
         files.write_whole(b"seen/large", parts())
     assert sent[-1] >= 8
+
+
+@pytest.mark.parametrize("how", ["stall", "refuse"])
+def test_a_line_that_is_lost_in_the_middle_of_a_large_file_is_told_as_such(
+    seaweed: SeaweedS3, proxy: Callable[[Server], Proxy], how: str
+) -> None:
+    """So that it is tried again."""
+    line = proxy(seaweed)
+    url = f"{seaweed.at(line.port)}&timeout=1s&slowest=8M"
+    place = Place(url=url, secrets=f"file:{seaweed.secrets_file()}")
+
+    def parts() -> Iterator[bytes]:
+        for number in range(40):
+            if number == 12:
+                getattr(line, how)()
+            yield os.urandom(1 << 20)
+
+    with closing(file_places.connect(place)) as files:
+        with pytest.raises(RemoteUnreachable) as lost:
+            files.write_whole(b"lost/.partial/0", parts())
+        assert "\n" not in str(lost.value)
+        line.flow()
+        line.allow()
+        files.remove_folder(b"lost/.partial")
+        assert files.look(b"lost/.partial/0") is None
