@@ -516,7 +516,7 @@ def test_who_asks_does_not_wait_for_the_next_try_after_an_error(
             nursery.cancel_scope.cancel()
 
     monkeypatch.setattr(fs.store, "commit", refuse)
-    run(main)
+    run_patiently(main)
 
 
 # -- beside the others
