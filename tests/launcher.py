@@ -70,17 +70,25 @@ def run(call: Call, timeout_s: float) -> subprocess.CompletedProcess[str]:
         )
         for descriptor in (null, *theirs):
             os.close(descriptor)
-        out, err, reply = _read_all(ours, time.monotonic() + timeout_s)
+        pid = int(_read_line(ours[-1]))
+        out, err, code = _read_all(ours, time.monotonic() + timeout_s)
     finally:
         for descriptor in ours:
             os.close(descriptor)
-    pid, *code = reply.split()
     if not code:
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         raise subprocess.TimeoutExpired(list(call.arguments), timeout_s, out, err)
     return subprocess.CompletedProcess(
-        [call.program, *call.arguments], int(code[0]), _text(out), _text(err)
+        [call.program, *call.arguments], int(code), _text(out), _text(err)
     )
+
+
+def _read_line(pipe: int) -> bytes:
+    """The first one, and nothing behind it."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(pipe, 1)):
+        line += byte
+    return line
 
 
 def _read_all(pipes: Sequence[int], deadline: float) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from fusefs.errors import ObjectDamaged, WrongKey
 from tests.conftest import Mounted, fusefs, run_fusefs
+from tests.stops import has_stopped
 from tests.system.away import sync
+from tests.system.synced import agent_of
 from tests.system.trashcan import until
 
 pytestmark = pytest.mark.mount
@@ -96,13 +99,15 @@ def test_there_and_back(mounted: Mounted, place: Path, tmp_path: Path) -> None:
 def test_what_an_agent_has_left_half_done_is_done_by_the_next(
     mounted: Mounted, place: Path, tmp_path: Path
 ) -> None:
-    mounted.remount(FUSEFS_FAILPOINTS="move.block=3:kill")
+    mounted.remount(FUSEFS_FAILPOINTS="move.block=3:stop")
     mounted.expected = [r".*agent.*"]
     id = fusefs(
         "transfer", "create", "--from", mounted.mnt / "data", "--to", "far", NAME
     ).strip()  # fmt: skip
-    until(lambda: "the agent has ended" in mounted.log)
+    until(lambda: has_stopped(agent_of(mounted)))
+    agent = agent_of(mounted)
     mounted.kill()
+    os.kill(agent, signal.SIGKILL)
     assert [name for name, content in files_of(place).items() if PLAIN in content] == []
     mounted.mount()
     until(lambda: '"succeeded"' in fusefs("transfer", "show", "--json", id, mounted.mnt))

@@ -56,7 +56,7 @@ def test_a_full_remote_is_told_and_goes_on_when_there_is_room(
         assert done.returncode == RemoteFull.exit_code, done
         assert "no room is left" in done.stderr
         assert free(disk) >= MARGIN_BYTES - MIB  # what names and directories take
-        # It is tried again now and then, and while it is, the error is not told.
+        # It is tried again now and then; if something still fits, all is well for a moment.
         until(lambda: "no room is left" in fusefs("sync", "status", mounted.mnt))
         until(lambda: "no room is left" in fusefs("status", mounted.mnt))
         until(lambda: record(mounted, "small")["error_class"] == "RemoteFull")

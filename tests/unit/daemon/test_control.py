@@ -130,7 +130,7 @@ async def running(store: Path) -> AsyncIterator[Running]:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(box.server.serve)
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 yield box
             nursery.cancel_scope.cancel()
     finally:
@@ -236,6 +236,7 @@ async def test_a_slow_request_ends_its_connection(
     monkeypatch.setattr(control, "CLIENT_TIMEOUT_S", 0.05)
     async with running(tmp_path) as box:
         assert await box.send(b'{"verb": ') == b""
+        monkeypatch.undo()
         assert await box.ask(Client.status)
 
 

@@ -176,6 +176,7 @@ def test_what_was_seen_long_ago_is_read_again(fs: InProcess, away: Away) -> None
 
 
 def test_what_is_pinned_stays(fs: InProcess, away: Away) -> None:
+    fs.remount()  # for the registry to have the remote
     desk = FetchDesk(fs.filesystem)
     agent, _ = agent_of(fs, away)
     trio.run(desk.pin, PinArguments(b"a", True), 0)
