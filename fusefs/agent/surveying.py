@@ -2,8 +2,9 @@
 
 import posixpath
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from fusefs.errors import RemoteMissing, UnknownEndpoint
+from fusefs.errors import RemoteError, RemoteMissing, UnknownEndpoint
 from fusefs.remotes.files import Files
 from fusefs.transfers.api import Found, Surveyed
 
@@ -13,23 +14,32 @@ def survey(groups: list[tuple[Files, tuple[bytes, ...]]], target: Files, most: i
 
     Stops at more than `most` files, which the caller refuses. Raises as `Carrier.survey`.
     """
-    try:
+    with _named("destination"):
         target.check_writable()
-    except RemoteMissing as error:
-        raise UnknownEndpoint(f"destination: {error}") from error
     found: list[Found] = []
     for number, (source, paths) in enumerate(groups):
-        try:
+        with _named("source"):
             source.check_readable()
-        except RemoteMissing as error:
-            missing = str(error).replace(": make it first", "")  # that is for destinations
-            raise UnknownEndpoint(f"source: {missing}") from error
         for path in paths:
             for one in _below(number, source, path):
                 found.append(one)
                 if len(found) > most:
                     return Surveyed(tuple(found))
     return Surveyed(tuple(dict.fromkeys(found)), target.free_bytes(), target.room())
+
+
+@contextmanager
+def _named(end: str) -> Iterator[None]:
+    """What is wrong with one end names it."""
+    try:
+        yield
+    except RemoteMissing as error:
+        said = str(error)
+        if end == "source":
+            said = said.replace(": make it first", "")
+        raise UnknownEndpoint(f"{end}: {said}") from error
+    except RemoteError as error:
+        raise type(error)(f"{end}: {error}") from error
 
 
 def _below(number: int, source: Files, path: bytes) -> Iterator[Found]:

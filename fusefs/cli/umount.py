@@ -10,6 +10,8 @@ from fusefs.cli.arguments import Json
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fusefs.daemon.client import Client
+
 #: The daemon has at most its dirty limit to write; a slow disk may take minutes for it.
 DRAIN_TIMEOUT_S = 600.0
 
@@ -79,7 +81,6 @@ def _drain(store: "Path", timeout_s: float) -> None:
 
 def _ask_and_unmount(store: "Path", mountpoint: "Path", force: bool) -> None:
     from fusefs.daemon.client import Client
-    from fusefs.daemon.mountpoint import unmount
     from fusefs.errors import DaemonFailed
 
     client = Client.connect(store)
@@ -94,7 +95,26 @@ def _ask_and_unmount(store: "Path", mountpoint: "Path", force: bool) -> None:
             client.stop()
         else:
             client.flush()
+            _unmount(client, mountpoint)
+
+
+def _unmount(client: "Client", mountpoint: "Path") -> None:
+    """Unmount; transfers that use the mount rest for it, until the next mount if it works."""
+    from fusefs.daemon.mountpoint import unmount
+    from fusefs.errors import FusefsError, MountpointBusy, NotRunning
+
+    try:
+        unmount(mountpoint)
+    except MountpointBusy as busy:
+        try:
+            client.ask("transfer_stop")
+        except NotRunning:
+            raise busy from None
+        try:
             unmount(mountpoint)
+        except FusefsError:
+            client.ask("transfer_start")
+            raise
 
 
 def _was_last(store: "Path") -> bool:

@@ -43,7 +43,7 @@ from fusefs.daemon.mountpoint import (
 )
 from fusefs.daemon.notify import Notifier
 from fusefs.daemon.service import Service
-from fusefs.errors import DaemonFailed, FusefsError, MountpointBusy, NotMounted
+from fusefs.errors import DaemonFailed, FusefsError, MountpointBusy, NotMounted, NotRunning
 from fusefs.fuse.mount import FuseMount
 from fusefs.store import identity
 from fusefs.store.cipher import Cipher
@@ -200,7 +200,7 @@ class _Daemon:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(filesystem.run_background)
                 nursery.start_soon(self._feed_watchdog)
-                nursery.start_soon(self._stop_when_asked, mount)
+                nursery.start_soon(self._stop_when_asked, mount, filesystem)
                 nursery.start_soon(self._announce, filesystem)
                 await mount.run()
                 nursery.cancel_scope.cancel()
@@ -233,12 +233,14 @@ class _Daemon:
             self._notifier.alive()
             await trio.sleep(interval_s)
 
-    async def _stop_when_asked(self, mount: FuseMount) -> None:
+    async def _stop_when_asked(self, mount: FuseMount, filesystem: Filesystem) -> None:
         """Turn a request to stop into an unmount; being cancelled means that it worked."""
         await self._stop_asked.wait()
         log.info("stopping", mountpoint=self._mountpoint)
         self._notifier.stopping("unmounting")
         self._notifier.extend_timeout(SYNC_TIMEOUT_S + EXTEND_BY_S)
+        with suppress(NotRunning):
+            await filesystem.transfers.stop()  # they have files open here
         await self._sync()
         try:
             await trio.to_thread.run_sync(unmount, self._mountpoint)

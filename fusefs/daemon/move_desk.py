@@ -154,6 +154,10 @@ class MoveDesk:
         while shown(transfer) in self._withdrawn.values():
             await self._ends.park()
 
+    async def all_settled(self) -> None:
+        while self._withdrawn:
+            await self._ends.park()
+
     async def _have_done(self, order: Order, on_progress: OnProgress | None = None) -> _Given:
         given = self._given[order.id] = _Given(order, on_progress)
         self._news.unpark_all()

@@ -107,3 +107,6 @@ class Carrier(Protocol):
 
     async def settled(self, transfer: bytes) -> None:
         """Return when nothing goes on for the transfer that was withdrawn."""
+
+    async def all_settled(self) -> None:
+        """Return when nothing goes on that was withdrawn: no file is open for it."""

@@ -120,12 +120,14 @@ class Transfers:
             await self._begun.wait()
 
     async def stop(self) -> None:
-        """End what is under way, which the next start goes on with. Raises NotRunning."""
+        """End what is under way, which the next start goes on with; no file of a mount is open for
+        it any more, unless somebody hangs. Raises NotRunning."""
         scope = self._running()
         self._wanted = trio.Event()
         scope.cancel()
         with trio.move_on_after(STOP_BOUND_S):
             await self._ended.wait()
+            await self._carrier.all_settled()
 
     def _running(self) -> trio.CancelScope:
         if self._scope is None or not self.is_running:

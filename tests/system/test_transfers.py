@@ -263,6 +263,38 @@ def test_two_hundred_callers_at_once_get_their_own_answers(mounted: Mounted, tar
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stop", ["umount", "SIGTERM"])
+def test_a_transfer_out_of_the_mount_is_no_reason_to_stay(
+    mounted: Mounted, target: Path, stop: str
+) -> None:
+    (mounted.mnt / "a").write_bytes(os.urandom(16 * MIB))
+    fusefs("remote", "add", mounted.mnt, "slow", f"file://{target}", "--limit", "1M")
+    fusefs("sync", "pause", mounted.mnt, "slow")
+    id = fusefs("transfer", "create", "--from", mounted.mnt, "--to", "slow", "a").strip()
+    until(lambda: shown(mounted, id)["bytes_moved"])
+    if stop == "umount":
+        mounted.umount()
+    else:
+        mounted.kill(signal.SIGTERM)
+    assert "still in use" not in mounted.log
+    assert shown_unmounted(mounted.store, id)["status"] == "active"
+    mounted.mount()
+    record = until(lambda: (one := shown(mounted, id))["bytes_moved"] and one)
+    assert (record["status"], record["retries"]) == ("active", 0)
+    fusefs("transfer", "cancel", id, mounted.mnt)
+    until(lambda: shown(mounted, id)["ended"])
+
+
+def test_who_else_uses_the_mount_keeps_it_and_transfers_go_on(
+    mounted: Mounted, target: Path
+) -> None:
+    (mounted.mnt / "a").write_bytes(b"a")
+    with (mounted.mnt / "a").open("rb"):
+        assert run_fusefs("umount", mounted.mnt).returncode == 22
+        id = fusefs("transfer", "create", "--from", mounted.mnt, "--to", target, "--wait", "a")
+    assert (target / id.strip() / "a").read_bytes() == b"a"
+
+
 def test_as_many_as_like_wait_at_once_for_what_the_agent_does(
     mounted: Mounted, target: Path
 ) -> None:

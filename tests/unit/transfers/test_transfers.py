@@ -22,6 +22,7 @@ from fusefs.errors import (
     NotRunning,
     PayloadTooLarge,
     RemoteFull,
+    RemoteUnreachable,
     TooManyTransfers,
     UnknownEndpoint,
 )
@@ -150,6 +151,14 @@ async def test_nobody_is_told_to_make_a_source(world: World) -> None:
             with pytest.raises(UnknownEndpoint, match="is no directory") as refused:
                 await world.create("a", **what)
             assert ("make it first" in str(refused.value)) == ("to" in what)
+
+
+async def test_an_end_that_cannot_be_had_is_named(world: World) -> None:
+    write(world.source / "a", b"a")
+    world.gates.fail("survey", 1)
+    async with world.running():
+        with pytest.raises(RemoteUnreachable, match="^destination: the network is down$"):
+            await world.create("a")
 
 
 async def test_names_that_would_leave_the_folder_are_refused(world: World) -> None:
