@@ -157,7 +157,7 @@ async def test_an_end_that_cannot_be_had_is_named(world: World) -> None:
     write(world.source / "a", b"a")
     world.gates.fail("survey", 1)
     async with world.running():
-        with pytest.raises(RemoteUnreachable, match="^destination: the network is down$"):
+        with pytest.raises(RemoteUnreachable, match=r"^destination: the network is down$"):
             await world.create("a")
 
 
