@@ -167,7 +167,7 @@ class FetchDesk:
     async def evict_plan(self, arguments: EvictPlanArguments, _uid: int) -> Record:
         """What an eviction would drop, if the copies can be proved. Raises NotEnoughCopies where
         there is no remote that could have one."""
-        if not any(True for _ in self._filesystem.syncing.registry.synced()):
+        if all(row.is_trash for _, row in by_number(self._filesystem.store).values()):
             raise NotEnoughCopies(
                 "the store is kept in no remote, so nothing may go from this disk: add one by"
                 " 'fusefs remote add'"
