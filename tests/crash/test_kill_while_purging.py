@@ -10,7 +10,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,14 @@ class Victim:
             assert (self.work / f"{number}").read_bytes() == content(number)
 
 
+def rounds(victim: Victim) -> Iterator[None]:
+    """As many as are wanted, and more until a kill was in time."""
+    for number in count(1):
+        yield
+        if number >= ROUNDS and victim.struck:
+            return
+
+
 @pytest.fixture
 def victim(mounted: Mounted) -> Victim:
     mounted.expected = [CUT]
@@ -150,7 +159,6 @@ def assert_ends_well(victim: Victim) -> None:
     mounted = victim.mounted
     victim.check_live()
     assert victim.entries() == []
-    assert victim.struck, "every kill came too late"
     mounted.umount()
     fusefs("gc", mounted.store)
     fusefs("gc", mounted.store)
@@ -162,7 +170,7 @@ def assert_ends_well(victim: Victim) -> None:
 
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_purges_go_on_and_spare_what_lives(victim: Victim) -> None:
-    for _ in range(ROUNDS):
+    for _ in rounds(victim):
         victim.make()
         victim.remove()
         for _ in range(2):  # the second time it is the mount that goes on with it
@@ -179,14 +187,14 @@ def test_purges_go_on_and_spare_what_lives(victim: Victim) -> None:
     states = [[stamp["state"] for stamp in entry["history"]] for entry in history]
     wanted = ["delete-pending", "delete-ongoing", "delete-complete"]
     assert all(found == wanted for found in states)
-    assert len(states) == FILES * ROUNDS
+    assert len(states) in range(FILES * ROUNDS, len(states) + 1, FILES)
     assert_ends_well(victim)
 
 
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_restores_can_be_repeated(victim: Victim) -> None:
     victim.make()
-    for _ in range(ROUNDS):
+    for _ in rounds(victim):
         victim.remove()
         victim.kill_during(
             lambda: len(list(victim.work.iterdir())), FILES - 1,
@@ -208,7 +216,7 @@ def test_restores_can_be_repeated(victim: Victim) -> None:
 
 @pytest.mark.timeout(300 + 60 * ROUNDS)
 def test_collections_lose_nothing(victim: Victim) -> None:
-    for _ in range(ROUNDS):
+    for _ in rounds(victim):
         victim.make()
         victim.remove()
         fusefs("trash", "empty", "--yes", "--json", victim.mounted.mnt)

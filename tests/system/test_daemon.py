@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -99,10 +100,10 @@ def test_a_dead_daemon_is_no_empty_directory_and_mount_clears_it(
 
 def test_a_daemon_that_gives_up_is_no_empty_directory_either(mounted: Mounted) -> None:
     mounted.expected = ["daemon failed", "Traceback", "not everything could be written"]
+    (mounted.mnt / "file").write_text("kept")
     mounted.remount(FUSEFS_FAILPOINTS="checkpoint.begin=1:EIO")
-    with (mounted.mnt / "file").open("w") as file:
-        file.write("kept")
-        os.fsync(file.fileno())
+    with suppress(OSError):  # if there was something to it already
+        (mounted.mnt / "what the checkpoint is for").mkdir()
     mounted.wait_for_end()
     assert "failpoint checkpoint.begin" in mounted.log
     with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
@@ -243,10 +244,10 @@ def test_status_watched_at_a_terminal(mounted: Mounted) -> None:
     try:
         seen = b""
         while seen.count(b"Ctrl-C") < 3:
-            assert select.select([parent], [], [], 60)[0]
+            assert select.select([parent], [], [], COMMAND_TIMEOUT_S)[0]
             seen += os.read(parent, 65536)
         viewer.send_signal(signal.SIGINT)
-        assert viewer.wait(60) == 130
+        assert viewer.wait(COMMAND_TIMEOUT_S) == 130
     finally:
         viewer.kill()
         viewer.wait()

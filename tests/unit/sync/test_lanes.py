@@ -43,7 +43,7 @@ class Line:
                 self.largest_of_several = max(self.largest_of_several, size)
             self.threads[name] = threading.current_thread()
             self._lock.notify_all()
-            assert self._lock.wait_for(lambda: self._is_open or name in self._free, 20)
+            assert self._lock.wait_for(lambda: self._is_open or name in self._free, 120)
             self.ended += 1
             del self._under_way[name]
         if name in self.failing:
@@ -52,7 +52,7 @@ class Line:
 
     def until_begun(self, count: int) -> None:
         with self._lock:
-            assert self._lock.wait_for(lambda: len(self.begun) >= count, 20)
+            assert self._lock.wait_for(lambda: len(self.begun) >= count, 120)
 
     def release(self, *names: str) -> None:
         with self._lock:
@@ -78,7 +78,7 @@ class Sending(threading.Thread):
             self.error = error
 
     def end(self) -> None:
-        self.join(20)
+        self.join(120)
         assert not self.is_alive()
 
 
@@ -127,7 +127,7 @@ def test_after_a_failure_none_is_begun_and_what_is_there_is_told(line: Line) -> 
     sending = Sending(line, line.jobs(20))
     line.until_begun(AT_ONCE)
     line.release("o1")
-    line.threads["o1"].join(20)  # its end is told before the others'
+    line.threads["o1"].join(120)  # its end is told before the others'
     line.release("o0", "o2", "o3")
     sending.end()
     assert isinstance(sending.error, OSError)
