@@ -28,7 +28,6 @@ from fusefs.base import failpoints
 from fusefs.errors import (
     ContentDiffers,
     NoSuchObject,
-    PayloadTooLarge,
     RemoteUnreachable,
     SourceChanged,
 )
@@ -76,6 +75,7 @@ class Carrying:
             raise RemoteUnreachable(f"a temporary has vanished: {error}") from error
 
     def _run(self, seen: Seen, tick: Tick) -> Moved:
+        self._target.check_fits(self._path, seen.size)
         if not self._target.capabilities.can_resume:
             return self._run_whole(seen, tick)
         with closing(self._source.reader(self._path)) as reader:
@@ -212,12 +212,6 @@ class Carrying:
     # -- where they come whole
 
     def _run_whole(self, seen: Seen, tick: Tick) -> Moved:
-        most = self._target.capabilities.whole_bytes
-        if most is not None and seen.size > most:
-            raise PayloadTooLarge(
-                f"{_shown(self._path)} has {seen.size} bytes: {self._target.place} takes files of"
-                f" at most {most} bytes"
-            )
         whole, other = blake3(), sha256()
         with closing(self._source.reader(self._path)) as reader:
 

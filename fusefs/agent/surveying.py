@@ -4,7 +4,9 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fusefs.errors import RemoteError, RemoteMissing, UnknownEndpoint
+from msgspec.structs import replace
+
+from fusefs.errors import FusefsError, RemoteError, RemoteMissing, UnknownEndpoint
 from fusefs.remotes.files import Files
 from fusefs.transfers.api import Found, Surveyed
 
@@ -22,7 +24,7 @@ def survey(groups: list[tuple[Files, tuple[bytes, ...]]], target: Files, most: i
             source.check_readable()
         for path in paths:
             for one in _below(number, source, path):
-                found.append(one)
+                found.append(_fitted(one, target))
                 if len(found) > most:
                     return Surveyed(tuple(found))
     return Surveyed(tuple(dict.fromkeys(found)), target.free_bytes(), target.room())
@@ -52,4 +54,15 @@ def _below(number: int, source: Files, path: bytes) -> Iterator[Found]:
         for one in source.walk(normal):
             yield Found(number, one.path, one.size)
     else:
-        yield Found(number, path, 0, f"does not exist at {source.place}")
+        yield Found(number, path, 0, f"there is no such file or directory at {source.place}")
+
+
+def _fitted(found: Found, target: Files) -> Found:
+    """With what the destination says of it."""
+    if found.error:
+        return found
+    try:
+        target.check_fits(found.path, found.size)
+    except FusefsError as error:
+        return replace(found, unfit=str(error), unfit_kind=type(error).__name__)
+    return found

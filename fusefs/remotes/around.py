@@ -74,6 +74,9 @@ class AroundFiles:
     def check_writable(self) -> None:
         self.files.check_writable()
 
+    def check_fits(self, path: bytes, size: int) -> None:
+        self.files.check_fits(path, size)
+
     def reader(self, path: bytes) -> Reader:
         return self.files.reader(path)
 

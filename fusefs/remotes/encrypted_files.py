@@ -23,7 +23,15 @@ from fusefs.model.keyslot import Random, subkey
 from fusefs.remotes import sealed
 from fusefs.remotes.api import Buffer
 from fusefs.remotes.around import AroundFiles
-from fusefs.remotes.files import FileCapabilities, Files, Reader, Seen, Writer, read_fully
+from fusefs.remotes.files import (
+    FileCapabilities,
+    Files,
+    Reader,
+    Seen,
+    Writer,
+    check_whole,
+    read_fully,
+)
 from fusefs.remotes.sealed import CHUNK_SIZE, FRAME_SIZE, SALT_SIZE
 from fusefs.remotes.veiled_paths import PathVeil
 
@@ -74,6 +82,10 @@ class EncryptedFiles(AroundFiles):
 
     def has_folder(self, path: bytes) -> bool:
         return self.files.has_folder(self._covered(path))
+
+    def check_fits(self, path: bytes, size: int) -> None:
+        self.files.check_fits(self._covered(path), 0)
+        check_whole(self, path, size)
 
     def reader(self, path: bytes) -> Reader:
         """As in the seam; it raises ObjectDamaged too."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from fusefs.errors import PayloadTooLarge
 from fusefs.remotes.api import Buffer
 
 #: What the name of a file begins with that is written only to see whether that is possible.
@@ -109,6 +110,9 @@ class Files(Protocol):
     def check_writable(self) -> None:
         """Raises RemoteMissing, RemoteDenied, RemoteReadOnly, RemoteUnreachable."""
 
+    def check_fits(self, path: bytes, size: int) -> None:
+        """Raises PayloadTooLarge, BadTransfer for a file that the place can never take."""
+
     def reader(self, path: bytes) -> Reader:
         """Raises NoSuchObject."""
 
@@ -166,6 +170,16 @@ class ReadAhead:
 
     def close(self) -> None:
         self._ahead = b""
+
+
+def check_whole(files: Files, path: bytes, size: int) -> None:
+    """Raises PayloadTooLarge for a file that is larger than what comes whole."""
+    most = files.capabilities.whole_bytes
+    if most is not None and size > most:
+        raise PayloadTooLarge(
+            f"{path.decode(errors='backslashreplace')} has {size} bytes: {files.place} takes files"
+            f" of at most {most} bytes"
+        )
 
 
 def read_fully(reader: Reader, start: int, size: int) -> bytes:

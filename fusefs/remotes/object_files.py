@@ -21,14 +21,22 @@ from fusefs.errors import (
     BadRemote,
     BadTransfer,
     NoSuchObject,
-    PayloadTooLarge,
     RemoteDenied,
     RemoteError,
     RemoteUnreachable,
 )
 from fusefs.remotes.address import Address, need
 from fusefs.remotes.api import MAX_OBJECT_BYTES, Buffer
-from fusefs.remotes.files import PROBE, FileCapabilities, Quiet, ReadAhead, Reader, Seen, Writer
+from fusefs.remotes.files import (
+    PROBE,
+    FileCapabilities,
+    Quiet,
+    ReadAhead,
+    Reader,
+    Seen,
+    Writer,
+    check_whole,
+)
 from fusefs.remotes.object_store import COPIED_BYTES_PER_S, ObjectStore
 from fusefs.remotes.secrets import Secrets
 
@@ -95,6 +103,10 @@ class ObjectFiles:
         self._write(probe, b"")
         self._store.call(probe, partial(self._operator.delete, probe))
 
+    def check_fits(self, path: bytes, size: int) -> None:
+        self._name(path)
+        check_whole(self, path, size)
+
     def reader(self, path: bytes) -> Reader:
         if (seen := self.look(path)) is None:
             raise NoSuchObject(f"{self.place}: {self._name(path)}: no such object")
@@ -125,10 +137,7 @@ class ObjectFiles:
             self._write(name, bytes(first))
             return
         if not self._can_send_parts:
-            raise PayloadTooLarge(
-                f"{self.place}: {name} has more than {MAX_OBJECT_BYTES} bytes, and this service"
-                " takes objects in one piece only"
-            )
+            check_whole(self, path, len(first))
         if uploads := self._uploads():
             key = self._key(name)
             uploads.abort(key, lambda found: found == key)

@@ -79,6 +79,9 @@ class SftpFiles:
             client.open(probe, "wx").close()
             client.remove(probe)
 
+    def check_fits(self, path: bytes, size: int) -> None:
+        _name(path)
+
     def reader(self, path: bytes) -> Reader:
         if self.look(path) is None:
             raise NoSuchObject(f"{self.place}: {_name(path)}: no such file")

@@ -20,12 +20,15 @@ from fusefs.model.transfer import Endpoint, Move
 
 class Found(msgspec.Struct, array_like=True, frozen=True):
     """A file of a source: `move` is its position among those asked for. `error`: why it cannot be
-    moved, such as that it does not exist; empty if nothing speaks against it."""
+    moved, such as that it does not exist; empty if nothing speaks against it. `unfit`: why the
+    destination can never take it, and `unfit_kind` which error that is."""
 
     move: int
     path: bytes
     size: int
     error: str = ""
+    unfit: str = ""
+    unfit_kind: str = ""
 
 
 class Surveyed(msgspec.Struct, frozen=True):

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from fusefs import errors
 from fusefs.base.units import readable_size
 from fusefs.config.transfers import TransferOptions
 from fusefs.errors import BadTransfer, NotPermitted, PayloadTooLarge, RemoteFull, UnknownEndpoint
-from fusefs.model.transfer import Endpoint, File, Move
+from fusefs.model.transfer import Endpoint, File, Move, Policy
 from fusefs.transfers import manifest
 from fusefs.transfers.api import Surveyed
 
@@ -90,8 +91,14 @@ def check_ends(moves: Sequence[Move], destination: Endpoint, options: TransferOp
             )
 
 
-def files_of(surveyed: Surveyed, moves: Sequence[Move], options: TransferOptions) -> list[File]:
-    """The files of a transfer, if it may be.
+def files_of(
+    surveyed: Surveyed,
+    moves: Sequence[Move],
+    options: TransferOptions,
+    policy: Policy = Policy.STOP,
+) -> list[File]:
+    """The files of a transfer, if it may be; what the destination can never take is left to be
+    skipped by one that continues.
 
     Raises UnknownEndpoint, BadTransfer, PayloadTooLarge.
     """
@@ -104,6 +111,8 @@ def files_of(surveyed: Surveyed, moves: Sequence[Move], options: TransferOptions
             raise BadTransfer(
                 f"files: {_text(found.path)} of {source} is no name that a file can have"
             )
+        if found.unfit and policy is Policy.STOP:
+            raise errors.named(found.unfit_kind, f"files: {found.unfit}", BadTransfer)
         if found.path == manifest.NAME or found.path.split(b"/")[0] == manifest.PARTIAL:
             raise BadTransfer(
                 f"files: {_text(found.path)} of {source} is a name that the transfer needs itself:"

@@ -240,7 +240,7 @@ class Transfers:
         name = request.user_name(user, uid)
         request.check_ends(moves, destination, self._options)
         surveyed = await self._survey(moves, destination)
-        files = request.files_of(surveyed, moves, self._options)
+        files = request.files_of(surveyed, moves, self._options, policy)
         size = sum(file.size for file in files)
         self._check_waiting()
         request.check_room(surveyed, size, self._reserved(surveyed.room), destination)

@@ -12,7 +12,13 @@ import pytest
 from blake3 import blake3
 
 from fusefs.agent.carrying import Carrying
-from fusefs.errors import NoSuchObject, PayloadTooLarge, RemoteMissing, RemoteUnreachable
+from fusefs.errors import (
+    BadTransfer,
+    NoSuchObject,
+    PayloadTooLarge,
+    RemoteMissing,
+    RemoteUnreachable,
+)
 from fusefs.remotes import address, file_places, keyring
 from fusefs.remotes.encrypted_files import MAGIC
 from fusefs.remotes.files import Files, read_fully
@@ -100,6 +106,19 @@ def test_what_is_written_is_read(files: Files) -> None:
         files.reader(b"sub/none")
     files.write_whole(b"sub/empty", [])
     assert content(files, b"sub/empty") == b""
+
+
+def test_what_can_never_be_there_is_known_before(files: Files, place: Place) -> None:
+    files.check_fits(b"sub/a", 100)
+    if (most := files.capabilities.whole_bytes) is not None:
+        files.check_fits(b"sub/a", most)
+        with pytest.raises(PayloadTooLarge, match="sub/a has"):
+            files.check_fits(b"sub/a", most + 1)
+    if place.directory or place.is_encrypted:
+        files.check_fits(b"\xff", 1)
+    else:
+        with pytest.raises(BadTransfer, match="must be UTF-8"):
+            files.check_fits(b"\xff", 1)
 
 
 def test_all_below_is_found(files: Files) -> None:

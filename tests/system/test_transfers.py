@@ -85,6 +85,8 @@ def test_from_the_mount_to_a_directory(mounted: Mounted, target: Path) -> None:
     ]  # fmt: skip
     assert id in fusefs("transfer", "journal", "--since", "1h ago", mounted.mnt)
     assert id not in fusefs("transfer", "journal", "--until", "2001-01-01", mounted.mnt)
+    ended = record["ended"]
+    assert id in fusefs("transfer", "journal", "--since", ended, "--until", ended, mounted.mnt)
     mounted.umount()
     assert shown_unmounted(mounted.store, id)["status"] == "succeeded"
     assert run_fusefs("transfer", "cancel", id, mounted.store).returncode == 88

@@ -132,8 +132,8 @@ def _pages(surface: "Surface", wanted: dict[str, int]) -> list[Record]:
 
 
 def _moment(text: str, *, is_end: bool) -> int:
-    """Wall time in ns of ``2026-11-21``, ``2026-11-21T09:08:07Z`` or ``12h ago``; of a day or a
-    second its begin, or its end. Raises UsageError."""
+    """Wall time in ns of ``2026-11-21``, ``2026-11-21T09:08:07Z`` or ``12h ago``; of a day, a
+    second or a microsecond its begin, or its end. Raises UsageError."""
     import time
     from datetime import datetime, timedelta
 
@@ -154,7 +154,8 @@ def _moment(text: str, *, is_end: bool) -> int:
         is_day = len(text) <= len("2026-11-21")
         found += timedelta(days=1) if is_day else timedelta(seconds=1)
         return max(0, int(found.timestamp()) * 10**9 - 1)
-    return max(0, round(found.timestamp() * 10**6) * 1000)
+    within_ns = 999 if is_end else 0  # times are shown in microseconds, and kept in nanoseconds
+    return max(0, round(found.timestamp() * 10**6) * 1000 + within_ns)
 
 
 def _row(one: Record) -> tuple[str, ...]:
@@ -164,8 +165,8 @@ def _row(one: Record) -> tuple[str, ...]:
         f"{one['files_moved']}/{one['files_total']}",
         f"{output.size(one['bytes_moved'])}/{output.size(one['bytes_total'])}",
         output.moment(one["changed"]),
-        output.printable(" ".join(one["source"])),
-        output.printable(one["destination"]),
+        output.printable(" ".join(map(_short, one["source"]))),
+        output.printable(_short(one["destination"])),
     )
 
 
@@ -177,5 +178,10 @@ def _journal_row(one: Record) -> tuple[str, ...]:
         f"{one['files']}/{one['files_total']}",
         output.size(one["bytes"]),
         output.printable(one["user"]),
-        output.printable(one["destination"]),
+        output.printable(_short(one["destination"])),
     )
+
+
+def _short(end: str) -> str:
+    """A URL without its options, which `show` has."""
+    return end.partition("?")[0] if "://" in end else end

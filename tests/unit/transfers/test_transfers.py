@@ -145,6 +145,21 @@ async def test_a_bad_request_is_refused_before_it_is_recorded(
     world.fs.close()
 
 
+async def test_what_the_destination_can_never_take_is_refused_or_skipped(world: World) -> None:
+    for name in ("a", "b"):
+        write(world.source / name, b"x")
+    world.gates.unfit.add(b"b")
+    async with world.running():
+        with pytest.raises(PayloadTooLarge, match=r"^files: b'b' is too large"):
+            await world.create(".")
+        assert await world.ask("transfer_list") == []
+        record = await world.until(await world.create(".", policy="continue"))
+    assert (record["status"], record["files_moved"]) == ("succeeded", 1)
+    assert [(one["path"], one["error_kind"]) for one in record["skipped"]] == [
+        ("b", "PayloadTooLarge")
+    ]
+
+
 async def test_nobody_is_told_to_make_a_source(world: World) -> None:
     async with world.running():
         for what in ({"source": "/nowhere/at/all"}, {"to": "/nowhere/at/all"}):

@@ -18,7 +18,7 @@ from fusefs.config.options import MountOptions
 from fusefs.config.transfers import TransferOptions
 from fusefs.daemon.service import Service
 from fusefs.daemon.wire import encode
-from fusefs.errors import RemoteDenied, RemoteUnreachable
+from fusefs.errors import PayloadTooLarge, RemoteDenied, RemoteUnreachable
 from fusefs.model.transfer import TERMINAL, Endpoint, Kind, Move
 from fusefs.remotes.files import FileCapabilities, Quiet, Seen
 from fusefs.remotes.local_files import LocalFiles, LocalReader, LocalWriter
@@ -42,6 +42,7 @@ class Gates:
         self._failing: dict[str, int] = {}
         self.free_bytes: int | None = None
         self.quiet = Quiet()
+        self.unfit: set[bytes] = set()
 
     def refuse(self, directory: bytes) -> None:
         """From now on nothing there can be read."""
@@ -98,6 +99,10 @@ class GatedFiles(LocalFiles):
 
     def free_bytes(self) -> int | None:
         return self._gates.free_bytes or super().free_bytes()
+
+    def check_fits(self, path: bytes, size: int) -> None:
+        if path in self._gates.unfit:
+            raise PayloadTooLarge(f"{path!r} is too large")
 
     def check_writable(self) -> None:
         self._gates.passes("survey")
