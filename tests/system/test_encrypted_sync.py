@@ -56,6 +56,7 @@ def test_an_encrypted_remote_holds_all_and_shows_nothing(
     segments = b"".join(inside.get(found.name) for found in inside.list("segments/"))
     assert PLAIN in segments
 
+    fusefs("remote", "remove", mounted.mnt, "far")
     wrong = _secrets(tmp_path / "wrong", "battery staple")
     again = ["remote", "add", mounted.mnt, "again", f"{url}/"]
     done = run_fusefs(*again, "--encrypt", "--secrets", wrong)
