@@ -13,7 +13,7 @@ is stored there first, all of it; where that fails nothing goes.
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from fusefs.errors import NoSuchObject, ObjectDamaged
+from fusefs.errors import NoSuchObject, ObjectDamaged, RemoteError
 from fusefs.remotes.api import Found, Remote
 from fusefs.sync import layout
 from fusefs.sync.layout import Checkpoint
@@ -118,7 +118,7 @@ def apply(
     for name in wanted.objects if shelves else ():
         content = remote.get(name)
         for folder, shelf in shelves:
-            shelf.put(f"{folder}/{name}", content)
+            _shelve(shelf, f"{folder}/{name}", content)
         done += 1
         if progress:
             progress(done, total)
@@ -129,3 +129,11 @@ def apply(
         if progress:
             progress(done, total)
     return deleted
+
+
+def _shelve(shelf: Remote, name: str, content: bytes) -> None:
+    try:
+        shelf.put(name, content)
+    except RemoteError as error:
+        text = f"nothing is deleted, as the trash remote cannot take it first: {error}"
+        raise type(error)(text) from error

@@ -444,7 +444,9 @@ def test_what_a_remote_does_not_need_is_deleted_but_what_goes_to_the_trash_remot
     assert len(planned["checkpoints"]) == len(layout.sequences(remote)) - 1 >= 3
     trash.rename(tmp_path / "away")
     before = sorted(path.name for path in place.rglob("*"))
-    assert run_fusefs("sync", "expire", synced.mnt, "usb", *keep).returncode != 0
+    refused = run_fusefs("sync", "expire", synced.mnt, "usb", *keep)
+    assert refused.returncode == RemoteMissing.exit_code
+    assert "nothing is deleted, as the trash remote cannot take it" in refused.stderr
     assert sorted(path.name for path in place.rglob("*")) == before
     (tmp_path / "away").rename(trash)
     done = json.loads(fusefs("sync", "expire", synced.mnt, "usb", *keep))
