@@ -27,7 +27,7 @@ def parse(
         raise BadTransfer(f"{what}: give the store, a remote, a directory or a URL")
     name, _, inner = text.partition(":")
     if "://" in text:
-        return _url(text, secrets, what)
+        return _url(text, secrets, what, store)
     if secrets:
         raise BadTransfer(f"{what}: {text} has no use for secrets: they are for URLs")
     if name == STORE:
@@ -39,12 +39,25 @@ def parse(
             f"{what}: there is no {text}: it is neither {STORE!r}, nor a remote of the store (see"
             " fusefs remote list), nor a directory"
         )
-    if mountpoint and (path == mountpoint or path.startswith(mountpoint.rstrip(b"/") + b"/")):
+    if mountpoint and _is_within(path, mountpoint):
         return Endpoint(Kind.STORE, path=path[len(mountpoint) :].strip(b"/"))
+    return _directory(path, text, what, store)
+
+
+def _directory(path: bytes, text: str, what: str, store: Store) -> Endpoint:
+    if _is_within(path, os.path.realpath(os.fsencode(store.path))):
+        raise BadTransfer(
+            f"{what}: {text} is where the store keeps what it has: write store:/PATH for a path in"
+            " its filesystem"
+        )
     return Endpoint(Kind.DIRECTORY, path=path)
 
 
-def _url(text: str, secrets: str, what: str) -> Endpoint:
+def _is_within(path: bytes, directory: bytes) -> bool:
+    return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
+
+
+def _url(text: str, secrets: str, what: str, store: Store) -> Endpoint:
     try:
         parts = urlsplit(text)
     except ValueError as error:
@@ -56,7 +69,7 @@ def _url(text: str, secrets: str, what: str) -> Endpoint:
     path = os.path.normpath(os.fsencode(unquote(parts.path)))
     if parts.netloc or not path.startswith(b"/"):
         raise BadTransfer(f"{what}: {text} has no absolute path: write it like file:///dir")
-    return Endpoint(Kind.DIRECTORY, path=path)
+    return _directory(path, text, what, store)
 
 
 def _inner(path: str) -> bytes:
