@@ -67,8 +67,15 @@ def title(name: str) -> str:
 
 def text(value: object) -> str:
     """The value of a field of a record, for people."""
-    shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return printable(shown)
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return printable(" ".join(map(str, value)))
+        case _:
+            return printable(str(value))
 
 
 def _plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

@@ -48,3 +48,13 @@ def test_a_pipe_gets_plain_columns(capsys: pytest.CaptureFixture[str]) -> None:
     columns = [output.Column("ID", right=True), output.Column("PATH")]
     output.table(columns, [["1", "a"], ["100", "b c"]])
     assert capsys.readouterr().out == " ID  PATH\n  1  a\n100  b c\n"
+
+
+def test_a_record_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    output.record({"is_over": True, "ended": None, "files": ["a", "b"], "count": 0})
+    assert capsys.readouterr().out.splitlines() == [
+        "is over  yes",
+        "ended    -",
+        "files    a b",
+        "count    0",
+    ]
