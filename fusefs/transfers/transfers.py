@@ -58,8 +58,10 @@ PRUNE_EVERY_S = 60.0
 SURVEY_BOUND_S = 60.0
 #: For the roles to stop.
 STOP_BOUND_S = 10.0
-#: For temporaries to be removed when a transfer has failed.
+#: For temporaries to be removed when a transfer has failed; and before each try of that, as the
+#: destination may be out of reach, which may be why it failed.
 CLEAN_BOUND_S = 60.0
+CLEAN_RESTS_S = (0.0, 15.0, 60.0, 300.0, 1500.0)
 _PRUNED_AT_ONCE = 50
 _AFTER_FAILURE_S = 5.0
 
@@ -192,11 +194,19 @@ class Transfers:
 
     async def _clean(self, id: bytes) -> None:
         destination = self.records.specification(id).destination
-        with trio.move_on_after(CLEAN_BOUND_S):
-            try:
-                await self._carrier.clean(id, destination)
-            except FusefsError as error:
-                log.info("temporaries stay", transfer=shown(id), error=str(error))
+        said = f"{destination.shown} does not answer"
+        for rest_s in CLEAN_RESTS_S:
+            await trio.sleep(rest_s)
+            with trio.move_on_after(CLEAN_BOUND_S):
+                try:
+                    await self._carrier.clean(id, destination)
+                    return
+                except RemoteUnreachable as error:
+                    said = str(error)
+                except FusefsError as error:
+                    said = str(error)
+                    break
+        log.info("temporaries stay", transfer=shown(id), error=said)
 
     async def _prune(self) -> None:
         """Delete the records of what ended long ago; the journal stays."""

@@ -16,7 +16,7 @@ from fusefs.config.transfers import TransferOptions
 from fusefs.errors import NotPermitted, WrongState
 from fusefs.remotes.files import Quiet
 from fusefs.store.store import Store
-from fusefs.transfers import role
+from fusefs.transfers import role, transfers
 from tests.unit.transfers.world import ENDED, Record, World
 
 MIB = 1 << 20
@@ -238,6 +238,19 @@ async def test_what_was_sent_in_vain_counts(world: World) -> None:
     assert (record["status"], record["bytes_moved"]) == ("failed", 0)
     # One try that moved bytes, and those that may fail.
     assert (record["bytes_sent"], record["retries"]) == (2 * MIB, 1 + world.options.retries)
+
+
+async def test_temporaries_go_when_the_destination_can_be_reached_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "CLEAN_RESTS_S", (0.0, 0.01, 0.01))
+    write(world.source / "a", b"a")
+    world.gates.fail("rename", 1000)
+    world.gates.fail("clean", 2)
+    async with world.running():
+        id = await world.create("a")
+        assert (await world.until(id))["status"] == "failed"
+        await world.wait(lambda: not (world.target / id / ".partial").exists())
 
 
 async def test_what_has_come_is_not_forgotten_while_it_rests(world: World) -> None:

@@ -82,7 +82,7 @@ class Gates:
 
 
 class GatedFiles(LocalFiles):
-    """Files of a directory, behind gates: read, write, rename, manifest, survey."""
+    """Files of a directory, behind gates: read, write, rename, manifest, clean, survey."""
 
     def __init__(self, directory: bytes, gates: Gates) -> None:
         super().__init__(directory)
@@ -119,6 +119,10 @@ class GatedFiles(LocalFiles):
     def rename(self, path: bytes, new: bytes) -> None:
         self._gates.passes("manifest" if new.endswith(b"/manifest.json") else "rename")
         super().rename(path, new)
+
+    def remove_folder(self, path: bytes) -> None:
+        self._gates.passes("clean")
+        super().remove_folder(path)
 
 
 class World:
