@@ -117,6 +117,12 @@ class UploadDesk:
             await self._filesystem.tell_uploaded(done, uid)
         return {"was_already": done.was_already}
 
+    async def withdraw(self, arguments: UploadArguments, _uid: int) -> Record:
+        """The source of an upload has changed."""
+        self._filesystem.check_writable()
+        self._uploads.withdraw(arguments.id, arguments.token)
+        return {}
+
     async def abort(self, arguments: UploadArguments, _uid: int) -> Record:
         """Give an upload up, with what has come of it."""
         self._filesystem.check_writable()
@@ -133,6 +139,7 @@ class UploadDesk:
         "upload_offer": Verb(OfferArguments, offer),
         "upload_missing": Verb(UploadArguments, missing),
         "upload_finish": Verb(FinishArguments, finish),
+        "upload_withdraw": Verb(UploadArguments, withdraw),
         "upload_abort": Verb(UploadArguments, abort),
         "upload_digests": Verb(DigestsArguments, digests),
     }

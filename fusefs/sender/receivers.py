@@ -8,12 +8,13 @@ import os
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from errno import ESTALE
 from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
-from fusefs.errors import ContentDiffers, WrongUpload
+from fusefs.errors import ContentDiffers, FusefsError, WrongUpload
 from fusefs.model.extent import BLOCK_SIZE
 from fusefs.sender.asking import Daemon, inner_path
 from fusefs.sender.attributes import Attributes
@@ -67,6 +68,9 @@ class Receiver(Protocol):
 
     def finish(self, root: bytes) -> None:
         """Give it its name. Raises ContentDiffers, and more can be written then."""
+
+    def withdraw(self) -> None:
+        """The source has changed: it is not to get its name."""
 
     def close(self) -> None:
         """Let go of it as it is."""
@@ -154,6 +158,11 @@ class Asked(_Staging):
             self.begin()
             raise
 
+    def withdraw(self) -> None:
+        """See `Receiver.withdraw`."""
+        with suppress(FusefsError):  # then it is not there, or its daemon is gone
+            self._daemon.ask("upload_withdraw", id=self._id, token=self.place.token)
+
 
 class Compared(_Staging):
     """A staging file in any directory."""
@@ -192,6 +201,9 @@ class Compared(_Staging):
         self.close()
         os.rename(self.place.staged, self.place.path)
         sync_directory(self.place.directory)
+
+    def withdraw(self) -> None:
+        """See `Receiver.withdraw`. Nobody else would give it its name."""
 
 
 def write_all(descriptor: int, content: Buffer, offset: int) -> None:

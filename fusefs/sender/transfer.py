@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from blake3 import blake3
 
-from fusefs.errors import ContentDiffers
+from fusefs.errors import ContentDiffers, SourceChanged
 from fusefs.model.extent import BLOCK_SIZE
 from fusefs.sender.receivers import WINDOW_BLOCKS, Receiver
 from fusefs.sender.source import Source
@@ -39,6 +39,9 @@ class Transfer:
         with ThreadPoolExecutor(_WRITERS) as writers:
             try:
                 root = self._send_all(writers)
+            except SourceChanged:
+                self._receiver.withdraw()
+                raise
             finally:
                 for one in self._sending:
                     one.cancel()

@@ -8,7 +8,7 @@
 
 An upload needs nobody to end well: with the last offer its row knows the root hash, and one that
 has all its blocks is finished as soon as all its senders have ended (`finish_left`), or at the next
-start (`settle`).
+start (`settle`); unless a sender has seen its source change, and told so (`withdraw`).
 
 What is kept from before is not believed. A block that was in the staging file when its sender came,
 or anywhere in the store, is read and verified before it counts; one that does not verify is asked
@@ -375,6 +375,14 @@ class Uploads:
             self._finished.popitem(last=False)
         self.counts.finished += 1
         return done
+
+    def withdraw(self, ino: int, token: bytes) -> None:
+        """The source is another by now: nobody ends the upload but a sender that was not told so.
+
+        Raises NoSuchUpload, WrongUpload, DiskFull, StoreError.
+        """
+        inode, upload = self._known(ino, token)
+        self._declare(inode, replace(upload, root=b""))
 
     def abort(self, ino: int, token: bytes) -> Finished:
         """Give it up: the staging file is gone, not to the trash, and what it took is free.

@@ -193,9 +193,13 @@ def test_two_sources_for_one_name_do_not_mix(mounted: Mounted, source: Path) -> 
     assert len(json.loads(fusefs("trash", "list", "--json", mounted.mnt))) == 1
 
 
+@pytest.mark.parametrize("appended", [10, 45], ids=["while it is hashed", "when all was hashed"])
 @pytest.mark.parametrize("how", ["written", "cut", "longer"])
-def test_a_source_that_changes_is_not_completed(mounted: Mounted, source: Path, how: str) -> None:
-    mounted.remount(FUSEFS_FAILPOINTS="log.append=10:stop")
+def test_a_source_that_changes_is_not_completed(
+    mounted: Mounted, source: Path, how: str, appended: int
+) -> None:
+    """Not even by the daemon alone, and least of all after the next copy."""
+    mounted.remount(FUSEFS_FAILPOINTS=f"log.append={appended}:stop")
     running = Running(source, mounted.mnt / "file")
     with stopped(mounted.pid):
         match how:
@@ -212,7 +216,9 @@ def test_a_source_that_changes_is_not_completed(mounted: Mounted, source: Path, 
     assert not (mounted.mnt / "file").exists()
     assert len(staging_files(mounted.mnt)) == 1
     copied(source, mounted.mnt / "file")
+    mounted.remount()
     assert same(source, mounted.mnt / "file")
+    assert len(staging_files(mounted.mnt)) == 1
 
 
 def test_a_damaged_kept_block_is_sent_again(mounted: Mounted, source: Path) -> None:

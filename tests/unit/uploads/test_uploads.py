@@ -509,6 +509,21 @@ def test_it_is_not_finished_without(
     assert fs.names(b"dir") == [b".file.part"]
 
 
+def test_one_whose_source_has_changed_is_not_finished_without_a_sender(
+    fs: InProcess, content: bytes, other_pid: Other
+) -> None:
+    sender = Sender(fs, content, pid=other_pid.pid)
+    sender.begin()
+    sender.send()
+    with pytest.raises(WrongUpload):
+        fs.filesystem.uploads.withdraw(sender.ino, b"another")
+    fs.filesystem.uploads.withdraw(sender.ino, TOKEN)
+    other_pid.kill()
+    assert finish_left(fs) == []
+    fs.crash()
+    assert fs.names(b"dir") == [b".file.part"]
+
+
 def test_a_name_that_a_directory_has_is_not_taken_without_a_sender(
     fs: InProcess, content: bytes, other_pid: Other
 ) -> None:
