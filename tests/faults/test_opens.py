@@ -1,11 +1,13 @@
 """A daemon that has opened and closed files all day holds no more than in the morning."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Mounted
+from tests.system.trashcan import until
 
 #: How many files are opened and closed; tools/soak does more.
 OPENS = int(os.environ.get("FUSEFS_OPENS", "16000"))
@@ -19,9 +21,10 @@ def descriptors(pid: int) -> dict[str, int]:
     """How many of each kind a process has open: files of segments come and go."""
     found: dict[str, int] = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
-        target = os.readlink(f"/proc/{pid}/fd/{name}")
-        if "/segments/" not in target:
-            found[target] = found.get(target, 0) + 1
+        with suppress(FileNotFoundError):  # closed by now
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if "/segments/" not in target:
+                found[target] = found.get(target, 0) + 1
     return found
 
 
@@ -59,5 +62,10 @@ def test_files_that_are_opened_and_closed_leave_nothing_behind(mounted: Mounted)
         memory.append(memory_bytes(mounted.pid))
     os.sync()  # release is asynchronous, and this waits for what came before
     (mounted.mnt / "file 0").stat()
-    assert descriptors(mounted.pid) == before
+    # A directory that is synced is open for a moment, before or now.
+    until(
+        lambda: all(
+            count <= before.get(target, 0) for target, count in descriptors(mounted.pid).items()
+        )
+    )
     assert memory[-1] < 1.1 * memory[_ROUNDS // 2 - 1], memory
