@@ -21,6 +21,7 @@ from fusefs.errors import (
     NoSuchTransfer,
     NotRunning,
     UnknownEndpoint,
+    UsageError,
 )
 from fusefs.model.transfer import Status
 from fusefs.remotes import address
@@ -212,6 +213,8 @@ def test_the_python_interface(mounted: Mounted, target: Path) -> None:
     ]
     assert subscription.dropped == 0
     transfers.unsubscribe(idle)
+    with pytest.raises(UsageError, match="from 1 to 10000"):
+        transfers.subscribe(buffer=0)
     transfers.cancel(id)
     assert transfers.status(id).status is Status.SUCCEEDED
     for call, kind, code in (
@@ -283,6 +286,10 @@ def test_a_transfer_out_of_the_mount_is_no_reason_to_stay(
     mounted.mount()
     record = until(lambda: (one := shown(mounted, id))["bytes_moved"] and one)
     assert (record["status"], record["retries"]) == ("active", 0)
+    fusefs("transfer", "stop", mounted.mnt)
+    watched = run_fusefs("transfer", "watch", id, mounted.mnt)  # it does not wait for ever
+    assert (watched.returncode, "are stopped" in watched.stderr) == (88, True)
+    fusefs("transfer", "start", mounted.mnt)
     fusefs("transfer", "cancel", id, mounted.mnt)
     until(lambda: shown(mounted, id)["ended"])
 

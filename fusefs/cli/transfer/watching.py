@@ -35,9 +35,10 @@ def watch(id: Id, target: Target = ".", as_json: Json = False) -> None:
 def wait(client: "Client", id: str, *, is_told: bool = False, as_json: bool = False) -> None:
     """Return when a transfer has succeeded; with `is_told` say each status on the way.
 
-    Raises the error that it failed with, TransferCanceled, NoSuchTransfer.
+    Raises the error that it failed with, TransferCanceled, NoSuchTransfer, NotRunning.
     """
     from fusefs.cli.progress import bar
+    from fusefs.errors import NotRunning
 
     said = 0
     has_bar = sys.stderr.isatty() and not as_json
@@ -54,6 +55,10 @@ def wait(client: "Client", id: str, *, is_told: bool = False, as_json: bool = Fa
                 said += 1
             if record["status"] in _ENDED:
                 break
+            if not client.ask("transfer_running"):
+                raise NotRunning(
+                    f"transfers are stopped, and transfer {id} rests: see fusefs transfer start"
+                )
             time.sleep(_LOOK_EVERY_S)
     _raise_end(record)
 
