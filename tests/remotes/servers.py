@@ -29,23 +29,28 @@ READY_TIMEOUT_S = 180
 ACCESS_KEY, SECRET_KEY = "TestAccessKey", "TestSecretKey-7hq2"
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+_given: set[int] = set()
 
 
 def free_port(also: int = 0) -> int:
     """A port of loopback that nobody listens on; if `also`, the one so much higher is free too.
 
-    None of those that the kernel gives to clients, which would take it before a server does.
+    None of those that the kernel gives to clients, which would take it before a server does; and
+    none that was given before, to a server that may not listen yet.
     """
     lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.SystemRandom().randrange(10_000, lowest_of_clients - also)
+        if _given & {port, port + also}:
+            continue
         with socket.socket() as one, socket.socket() as other:
             try:
                 one.bind(("127.0.0.1", port))
                 other.bind(("127.0.0.1", port + also if also else 0))
             except OSError:
                 continue
-            return port
+        _given.update({port, port + also})
+        return port
 
 
 def _die_with_parent() -> None:
