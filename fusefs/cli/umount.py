@@ -53,7 +53,7 @@ def umount(
         raise NotMounted(f"{target.store} is not mounted: there is nothing to unmount")
     pid = writer_of(target.store)
     if flush and pid is not None:
-        _drain(target.store, limit_s)
+        _drain(target.store, target.mountpoint, limit_s)
     if pid is None:
         unmount(target.mountpoint, lazy=True)
     else:
@@ -70,13 +70,18 @@ def umount(
         )
 
 
-def _drain(store: "Path", timeout_s: float) -> None:
+def _drain(store: "Path", mountpoint: "Path", timeout_s: float) -> None:
     from fusefs.cli.progress import bar
     from fusefs.cli.reaching import reach
     from fusefs.cli.sync.draining import drain
+    from fusefs.errors import RemoteError
 
     with reach(store) as surface, bar("syncing") as on_progress:
-        drain(surface, [], timeout_s, on_progress)
+        try:
+            drain(surface, [], timeout_s, on_progress)
+        except RemoteError as error:
+            text = f"{mountpoint} stays mounted, as not all is in its remotes: {error}"
+            raise type(error)(text) from error
 
 
 def _ask_and_unmount(store: "Path", mountpoint: "Path", force: bool) -> None:

@@ -43,7 +43,7 @@ PROOF_TIMEOUT_S = 240.0
 STEP_SEGMENTS = 16
 #: Between two looks at whether there is more than the limit.
 _LOOK_EVERY_S = 5.0
-#: After an eviction that freed too little.
+#: After an eviction that freed too little, as long as no remote publishes more.
 _RETRY_S = 300.0
 
 
@@ -222,13 +222,16 @@ class Evicting:
         if not self._limit_bytes:
             return
         retry_at = 0.0
+        published: dict[int, int] = {}
         while True:
             await trio.sleep(_LOOK_EVERY_S)
             if self._excess_bytes() <= 0:
                 continue
             while self._excess_bytes() > 0 and self._fetching.drop_oldest():
                 await trio.lowlevel.checkpoint()
-            if self._excess_bytes() <= 0 or trio.current_time() < retry_at:
+            before, published = published, self._published()
+            is_resting = trio.current_time() < retry_at and published == before
+            if self._excess_bytes() <= 0 or is_resting:
                 continue
             try:
                 await self._free(self._excess_bytes())
@@ -244,6 +247,11 @@ class Evicting:
             return
         done = await self.evict(one.number for one in plan.segments)
         self._say(done.refused[0] if done.refused else "")
+
+    def _published(self) -> dict[int, int]:
+        """By the number of a remote, the last segment that it has published."""
+        rows = (row for _, row in by_number(self._store).values())
+        return {row.number: row.published_segment for row in rows}
 
     def _excess_bytes(self) -> int:
         """How much is here beyond the limit."""

@@ -256,6 +256,7 @@ def test_unmounting_with_flush_brings_all_away_first(
     place.rename(place.with_name("gone"))
     refused = run_fusefs("umount", "--flush", "--timeout", "80s", synced.mnt)
     assert refused.returncode == RemoteMissing.exit_code
+    assert f"{synced.mnt} stays mounted" in refused.stderr
     assert synced.is_mounted
     place.with_name("gone").rename(place)
     fusefs("umount", "--flush", synced.mnt)

@@ -18,7 +18,9 @@ from fusefs.daemon.fetch_desk import (
 from fusefs.errors import InUse, NotEnoughCopies, RemoteUnreachable, StoreError
 from fusefs.model import keys, remote
 from fusefs.model.block import Block
+from fusefs.model.remote import Remote
 from fusefs.store.collector import reading_segments
+from fusefs.sync.registry import by_number
 from tests.unit.daemon.agents import Agent, Counted
 from tests.unit.elsewhere import Away
 from tests.unit.inprocess import InProcess
@@ -311,3 +313,34 @@ def test_segments_go_by_themselves_when_there_is_more_than_the_limit(
     agent.run(until_small)
     assert fs.store.segments_bytes <= 14 << 20
     assert blake3(agent.read(b"a")).digest() == blake3(CONTENT).digest()
+
+
+def test_what_a_remote_has_published_goes_soon_after(
+    fs: InProcess, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusefs.daemon.evicting._LOOK_EVERY_S", 0.01)
+    agent, _ = agent_of(fs, away)
+    evicting = fs.filesystem.evicting
+    evicting._limit_bytes = 14 << 20
+    [(name, row)] = by_number(fs.store).values()
+
+    def put(row: Remote) -> None:
+        batch = fs.store.batch()
+        batch.put(keys.remote(name), remote.pack(row))
+        fs.store.commit(batch)
+
+    async def until_small() -> None:
+        put(msgspec.structs.replace(row, published_segment=0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(evicting.run)
+            while not evicting._said:
+                await trio.lowlevel.checkpoint()
+            assert fs.store.segments_bytes > 14 << 20
+            put(row)
+            with trio.fail_after(60):
+                while evicting._excess_bytes() > 0:
+                    await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    agent.run(until_small)
+    assert fs.store.segments_bytes <= 14 << 20
