@@ -28,6 +28,9 @@ Record = dict[str, Any]
 AT_ONCE = 8
 #: A remote that did not answer is asked after the others for so long.
 RESTS_S = 60.0
+#: And where there are others, they are not kept waiting for longer than this: readers do not wait
+#: for as long as a remote may be tried again.
+PATIENCE_S = 15.0
 #: How long the daemon may let us wait for an order.
 _POLL_S = 30.0
 
@@ -61,11 +64,11 @@ async def _serve(
     """
     try:
         reasons = []
-        for part in parts(order, silent, trio.current_time()):
-            remotes = {name: await _connected(places, name) for name in _names(part)}
-            doer = Fetcher(link.store, partial(_of, remotes))
-            done = await places.call(doer.do, part)
-            for name in doer.unreachable:
+        todo = parts(order, silent, trio.current_time())
+        for part in todo:
+            patience_s = math.inf if part is todo[-1] else PATIENCE_S
+            done, unreachable = await _done(link, places, part, patience_s)
+            for name in unreachable:
                 places.forget(name)
                 silent[name] = trio.current_time()
             if "error" not in done:
@@ -81,6 +84,20 @@ async def _serve(
         log.exception("an order failed")
     finally:
         slots.release()
+
+
+async def _done(
+    link: Link, places: Places, part: Record, patience_s: float
+) -> tuple[Record, set[str]]:
+    """What came of a part, and the remotes that did not answer. After `patience_s` it is left to
+    itself: should its bytes come yet, they are the same as others'."""
+    with trio.move_on_after(patience_s):
+        remotes = {name: await _connected(places, name) for name in _names(part)}
+        doer = Fetcher(link.store, partial(_of, remotes))
+        return await places.call(doer.do, part), doer.unreachable
+    names = _names(part)
+    error = f"remote {', '.join(sorted(names))}: it did not answer within {patience_s:.0f} s"
+    return {"id": part["id"], "error": error}, names
 
 
 def parts(order: Record, silent: dict[str, float], now: float) -> list[Record]:
