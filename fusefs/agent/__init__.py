@@ -1,8 +1,8 @@
 """The agent: the network side, a process of its own beside the daemon of a mount.
 
-It can neither starve nor kill the filesystem. It is a client of the daemon's control socket: it
-asks what is to be sent, fetched or moved, does it, and says what came of it. The daemon starts it
-and starts it again when it dies; whatever it did not report is asked for again.
+It can neither starve nor kill the filesystem. It is a client of the daemon, on a socket of its own:
+it asks what is to be sent, fetched or moved, does it, and says what came of it. The daemon starts
+it and starts it again when it dies; whatever it did not report is asked for again.
 
 ::
 
