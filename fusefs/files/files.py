@@ -409,7 +409,11 @@ class Files:
         if stop - start < BLOCK_SIZE and stop < file.inode.stored_size:
             return
         if start < stop:
-            for one in self.extents.covering(file.inode.ino, start, stop):
+            try:
+                ahead = self.extents.covering(file.inode.ino, start, stop)
+            except StoreDamaged:
+                ahead = []  # for who reads there
+            for one in ahead:
                 if one.has_block and (wanted := self._store.blocks.prefetch(one.block)):
                     self.elsewhere.expect(wanted)
             file.prefetched = stop

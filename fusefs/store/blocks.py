@@ -344,6 +344,8 @@ class Blocks:
             cold = self.locate(number)
         except NotLocal as wanted:
             return wanted
+        except StoreDamaged:
+            return None  # for who reads it
         block = cold.block
         end = block.offset + block.stored
         if cold.is_cached and self._fetched.lacking(block.segment, block.offset, end):

@@ -441,6 +441,36 @@ def test_a_missing_extent_is_damage_and_not_zeros(fs: InProcess) -> None:
     fs.store.commit(batch)
 
 
+@pytest.mark.parametrize("how", ["an extent", "a segment"])
+def test_what_is_missing_behind_is_no_error_of_who_reads_before_it(fs: InProcess, how: str) -> None:
+    """Readers in sequence have what comes next read ahead."""
+    content = os.urandom(2 * MIB)
+    fs.write(b"file", content)
+    fs.store.roll()
+    fs.write(b"file", os.urandom(MIB), offset=2 * MIB)
+    fs.remount()
+    ino, last = fs.at(b"file").ino, fs.extents(b"file")[2]
+    segment = Block.unpack(fs.store.get(keys.block(last.block)) or b"").segment
+    path = fs.path / "segments" / f"{segment:016x}"
+    row = fs.store.get(keys.extent(ino, 2 * MIB)) or b""
+    batch = fs.store.batch()
+    if how == "an extent":
+        batch.delete(keys.extent(ino, 2 * MIB))
+        fs.store.commit(batch)
+    else:
+        path.rename(fs.path / "away")
+    handle = fs.files.open(fs.at(b"file"), for_writing=False)
+    assert fs.pread(handle, 0, MIB) + fs.pread(handle, MIB, MIB) == content
+    with pytest.raises(StoreDamaged):
+        fs.pread(handle, 2 * MIB, MIB)
+    fs.files.release(handle)
+    batch = fs.store.batch()
+    batch.put(keys.extent(ino, 2 * MIB), row)
+    fs.store.commit(batch)
+    if how == "a segment":
+        (fs.path / "away").rename(path)
+
+
 def test_a_damaged_block_is_an_error_and_its_neighbours_are_read(fs: InProcess) -> None:
     from tests.unit.store.acts import flip, segment
 
