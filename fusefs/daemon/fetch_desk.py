@@ -164,6 +164,12 @@ class FetchDesk:
         """Bring a segment here, all of it."""
         return {"fetched_bytes": await self._fetching.fetch_segment(arguments.segment)}
 
+    async def salvage(self, arguments: SegmentArguments, _uid: int) -> Record:
+        """Have all blocks of a segment here that its damaged copies still give."""
+        self._filesystem.check_writable()
+        saved, lost = await self._fetching.salvage(arguments.segment)
+        return {"saved": saved, "lost": lost}
+
     async def evict_plan(self, arguments: EvictPlanArguments, _uid: int) -> Record:
         """What an eviction would drop, if the copies can be proved. Raises NotEnoughCopies where
         there is no remote that could have one."""
@@ -230,6 +236,7 @@ class FetchDesk:
         "whereis": Verb(PathArguments, whereis),
         "fetch_plan": Verb(PathArguments, fetch_plan),
         "fetch_segment": Verb(SegmentArguments, fetch_segment),
+        "fetch_salvage": Verb(SegmentArguments, salvage),
         "evict_plan": Verb(EvictPlanArguments, evict_plan),
         "evict": Verb(EvictArguments, evict),
         "pin": Verb(PinArguments, pin),

@@ -11,8 +11,9 @@ counts it again. A reader waits for a bounded time, and learns then why.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -40,6 +41,8 @@ _AHEAD_ORDERS = 32
 _WAITING_MOST = 48
 #: Pieces of which it is known where they came from.
 _SERVED_MOST = 4096
+#: Rows of blocks that are looked at before others have their turn.
+_SCANNED = 1000
 
 Key = tuple[int, int]
 Record = dict[str, Any]
@@ -184,11 +187,14 @@ class Fetching:
         """
         store = self._store
         copies = cheapest_first(store, number)
-        if number in store.segments or not copies:
+        if number in store.segments:
             return 0
+        name = format.segment_name(number)
+        if not copies:
+            nowhere = NotLocal(f"segment {name} is nowhere", number, 0, 0)
+            raise self._refused(nowhere, "it is in no remote")
         copy = copies[0][2]
         before = self.counts.fetched_bytes
-        name = format.segment_name(number)
         for tries in range(len(copies) + 1):
             wanted = NotLocal(f"segment {name} is in a remote only", number, 0, copy.size)
             if tries or store.cache.lacking(number, 0, copy.size):
@@ -197,6 +203,35 @@ class Fetching:
                 store.bring_back(number)
                 return self.counts.fetched_bytes - before
         raise self._refused(wanted, "what its copies hold does not verify")
+
+    async def salvage(self, segment: int) -> tuple[int, int]:
+        """Have all blocks of a segment here that its damaged copies still give; returns how many
+        these are, and how many are lost. Raises NotLocal where they cannot be fetched, or kept."""
+        store, name = self._store, format.segment_name(segment)
+        if not self._orders.has_agent():
+            raise NotLocal(f"there is no agent that fetches segment {name}", segment, 0, 0)
+        size = store.copied_size(segment)
+        await self.fetch(NotLocal(f"segment {name} is in a remote only", segment, 0, size))
+        saved = lost = 0
+        async for number in self._blocks_of(segment):
+            if await self.heal(number) is None:
+                lost += 1
+            elif Block.unpack(store.get(keys.block(number)) or b"").segment != segment:
+                saved += 1
+            else:
+                raise NotLocal(f"what is good of segment {name} cannot be written", segment, 0, 0)
+        return saved, lost
+
+    async def _blocks_of(self, segment: int) -> AsyncIterator[int]:
+        """The blocks of use in a segment."""
+        last = 0
+        while rows := list(islice(self._store.scan(keys.block(last + 1), keys.BLOCK), _SCANNED)):
+            last = keys.number(rows[-1][0])
+            for key, row in rows:
+                block = Block.unpack(row)
+                if block.segment == segment and block.refs:
+                    yield keys.number(key)
+            await trio.lowlevel.checkpoint()
 
     # -- orders
 

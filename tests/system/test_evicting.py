@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from fusefs.errors import NotEnoughCopies, RemoteUnreachable
+from fusefs.errors import DamageFound, NotEnoughCopies, NotLocal, RemoteUnreachable
 from tests.conftest import Mounted, fusefs, run_fusefs
 from tests.system.away import add_remote, drop_caches, flip, segments_bytes, sync, wait_for_event
 
@@ -134,6 +134,46 @@ def test_the_cheapest_remote_is_read_from(mounted: Mounted, place: Path, tmp_pat
             path.write_bytes(content)
         fusefs("fetch", mounted.mnt)
         fusefs("remote", "set", mounted.mnt, "usb", "--cost", "100")
+
+
+def test_of_the_only_copy_that_is_damaged_all_but_the_bad_block_is_saved(
+    mounted: Mounted, place: Path, tmp_path: Path
+) -> None:
+    mounted.expected += ["does not verify", "is not healed", "cannot be fetched"]
+    mounted.expected += ["is missing", "are asked for again"]
+    evict(mounted)
+    drop_caches(mounted.mnt)
+    first = json.loads(fusefs("whereis", "--json", mounted.mnt / "a"))["segments"][0]
+    bad = place / first["copies"][0]["name"]
+    content = bytearray(bad.read_bytes())
+    content[5 * MIB] ^= 1
+    bad.chmod(0o600)
+    bad.write_bytes(content)
+    done = run_fusefs("sync", "verify", mounted.mnt, "usb")
+    assert done.returncode == DamageFound.exit_code
+    assert "lost: 1 block; saved: " in done.stdout
+    refused = run_fusefs("fetch", mounted.mnt)
+    assert refused.returncode == NotLocal.exit_code
+    assert "it is in no remote" in refused.stderr
+    read = bytearray(len(A))
+    lost = []
+    with (mounted.mnt / "a").open("rb", buffering=0) as file:
+        for at in range(0, len(A), 128 << 10):
+            try:
+                read[at : at + (128 << 10)] = os.pread(file.fileno(), 128 << 10, at)
+            except OSError:
+                lost.append(at)
+    assert 0 < len(lost) <= 8
+    assert all(lost[0] // MIB == at // MIB for at in lost)
+    for at in lost:
+        read[at : at + (128 << 10)] = A[at : at + (128 << 10)]
+    assert read == A
+    (source := tmp_path / "source").write_bytes(A)
+    fusefs("cp", source, mounted.mnt / "again")
+    drop_caches(mounted.mnt)
+    assert (mounted.mnt / "a").read_bytes() == A
+    sync(mounted)
+    fusefs("sync", "verify", mounted.mnt, "usb")
 
 
 def test_a_remote_with_the_only_copies_is_not_forgotten(mounted: Mounted, place: Path) -> None:

@@ -28,6 +28,8 @@ _COLUMNS = (
     output.Column("NOW"),
 )
 _SHOWN = 20
+#: What becomes of a bad object that is, or will be, as it should be.
+_MENDED = frozenset({"replaced", "made anew", "sent again"})
 
 
 def verify(
@@ -46,7 +48,8 @@ def verify(
 
     Each object is asked for, and its content read and compared with its hash; with --sample only
     that of a part, another one each time. What is bad is replaced from the segment here or in
-    another remote. The exit code is 40 if something was bad and could not be put right.
+    another remote; without one, the blocks of it that are good come back to this disk. The exit
+    code is 40 if something was bad and could not be put right.
 
     \b
     Example:
@@ -70,9 +73,9 @@ def verify(
             found.is_index_bad or found.bad_checkpoints or (row.sequence and not found.checkpoint)
         ):
             _make_index_anew(surface, name, remote, found)
-    left = sum(fates.get(one.object.name) != "replaced" for one in found.bad)
+    left = sum(fates.get(one.object.name) not in _MENDED for one in found.bad)
     _show(found, fates, as_json)
-    if left and (dry_run or any("lost" in fate for fate in fates.values())):
+    if left:
         bad = output.counted(left, "bad object", "bad objects")
         raise DamageFound(f"{remote.place} has {bad}, listed above")
 
@@ -89,10 +92,24 @@ def _repair(
         elif _replace(surface, store, name, remote, bad):
             fates[bad.object.name] = "replaced"
         else:
-            surface.ask("sync_forget", name=name, segments=[bad.object.segment])
-            is_here = _path(store, bad.object.segment).exists()
-            fates[bad.object.name] = "sent again" if is_here else "lost: no copy is left"
+            fates[bad.object.name] = _forget(surface, store, name, bad.object.segment)
     return fates
+
+
+def _forget(surface: "Surface", store: Path, name: str, segment: int) -> str:
+    """What becomes of a segment that cannot be replaced; what is good of it is saved."""
+    from fusefs.errors import NotLocal
+
+    fate = "sent again"
+    if not _path(store, segment).exists():
+        try:
+            found = surface.ask("fetch_salvage", segment=segment)
+        except NotLocal as error:
+            return f"left as it is: {error}"
+        blocks = output.counted(found["lost"], "block", "blocks")
+        fate = f"lost: {blocks}; saved: {found['saved']}"
+    surface.ask("sync_forget", name=name, segments=[segment])
+    return fate
 
 
 def _replace(surface: "Surface", store: Path, name: str, remote: "Remote", bad: "Bad") -> bool:
