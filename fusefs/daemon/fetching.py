@@ -41,6 +41,7 @@ _AHEAD_ORDERS = 32
 _WAITING_MOST = 48
 #: Pieces of which it is known where they came from.
 _SERVED_MOST = 4096
+_BAD_COPIES = "what its copies hold does not verify: see fusefs sync verify"
 #: Rows of blocks that are looked at before others have their turn.
 _SCANNED = 1000
 
@@ -90,7 +91,7 @@ class Fetching:
         if not copies:
             raise self._refused(wanted, "it is in no remote")
         if tries > len(copies):
-            raise self._refused(wanted, "what its copies hold does not verify")
+            raise self._refused(wanted, _BAD_COPIES)
         if self._waiting >= _WAITING_MOST:
             raise self._refused(wanted, f"{self._waiting} others wait for remotes already")
         if why := self._why_no_room(wanted.size):
@@ -202,14 +203,14 @@ class Fetching:
             if await trio.to_thread.run_sync(_is_whole, store, number, copy):
                 store.bring_back(number)
                 return self.counts.fetched_bytes - before
-        raise self._refused(wanted, "what its copies hold does not verify")
+        raise self._refused(wanted, _BAD_COPIES)
 
     async def salvage(self, segment: int) -> tuple[int, int]:
         """Have all blocks of a segment here that its damaged copies still give; returns how many
         these are, and how many are lost. Raises NotLocal where they cannot be fetched, or kept."""
         store, name = self._store, format.segment_name(segment)
         if not self._orders.has_agent():
-            raise NotLocal(f"there is no agent that fetches segment {name}", segment, 0, 0)
+            raise NotLocal(f"nobody fetches segment {name}: mount the store", segment, 0, 0)
         size = store.copied_size(segment)
         await self.fetch(NotLocal(f"segment {name} is in a remote only", segment, 0, size))
         saved = lost = 0
