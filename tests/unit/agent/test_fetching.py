@@ -97,9 +97,9 @@ def test_others_are_not_kept_waiting_for_one_that_does_not_answer(tmp_path: Path
     clock = trio.testing.MockClock(autojump_threshold=0.05)
     try:
         took_s = trio.run(main, clock=clock)
+        came = (tmp_path / "cache" / f"{1:016x}").read_bytes()
     finally:
-        hanging.set()
-    assert reports == [{"id": 7, "remote": "far"}]
-    assert (tmp_path / "cache" / f"{1:016x}").read_bytes() == b"far!"
+        hanging.set()  # and what is left to itself may come, too
+    assert (reports, came) == ([{"id": 7, "remote": "far"}], b"far!")
     assert PATIENCE_S <= took_s < PATIENCE_S + 1
     assert (list(silent), places.forgotten) == (["near"], ["near"])
