@@ -56,9 +56,9 @@ def _give_way() -> None:
     Where the kernel shares the processor between sessions before it looks at processes (sched(7),
     "The autogroup feature"), only a session of our own, as nice as we are, gives way to others.
     """
-    os.nice(_NICE)
+    nice = os.nice(_NICE)
     with suppress(OSError):
         os.setsid()
-        Path("/proc/self/autogroup").write_text(str(_NICE))
+        Path("/proc/self/autogroup").write_text(str(nice))
     if number := _IOPRIO_SET.get(platform.machine()):
         ctypes.CDLL(None).syscall(number, _WHO_PROCESS, 0, _LOWEST)
