@@ -88,6 +88,10 @@ def test_from_the_mount_to_a_directory(mounted: Mounted, target: Path) -> None:
     assert id not in fusefs("transfer", "journal", "--until", "2001-01-01", mounted.mnt)
     ended = record["ended"]
     assert id in fusefs("transfer", "journal", "--since", ended, "--until", ended, mounted.mnt)
+    refused = run_fusefs(
+        "transfer", "journal", "--since", ended, "--until", "2001-01-01", mounted.mnt
+    )
+    assert (refused.returncode, "is later than --until" in refused.stderr) == (2, True)
     mounted.umount()
     assert shown_unmounted(mounted.store, id)["status"] == "succeeded"
     assert run_fusefs("transfer", "cancel", id, mounted.store).returncode == 88

@@ -1,5 +1,6 @@
 """fusefs transfer list, show, journal."""
 
+import math
 from datetime import UTC
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,12 +107,15 @@ def journal(
     """
     from fusefs.cli.reaching import reach
     from fusefs.daemon.target import resolve
+    from fusefs.errors import UsageError
 
     wanted: dict[str, int] = {}
     if since is not None:
         wanted["since_ns"] = _moment(since, is_end=False)
     if until is not None:
         wanted["until_ns"] = _moment(until, is_end=True)
+    if wanted.get("since_ns", 0) > wanted.get("until_ns", math.inf):
+        raise UsageError(f"--since {since} is later than --until {until}: nothing is in between")
     with reach(resolve(target).store) as surface:
         found = _pages(surface, wanted)
     if as_json:
