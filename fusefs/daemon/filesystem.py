@@ -323,19 +323,20 @@ class Filesystem:
         while True:
             await trio.sleep(_TICK_S)
             try:
-                finished = await self.uploads.finish_left()
+                async for done in self.uploads.finish_left():
+                    await self.tell_uploaded(done)
             except (DiskFull, StoreDamaged) as error:
                 log.warning("an upload whose sender is gone cannot be finished", error=str(error))
-                continue
-            for done in finished:
-                await self.tell_uploaded(done, self.tree.inode(done.ino).uid)
 
-    async def tell_uploaded(self, done: Finished, uid: int) -> None:
-        """A copy has its name. `uid`: who copied."""
+    async def tell_uploaded(self, done: Finished) -> None:
+        """A copy has its name, unless that is gone again."""
         await self.forget_upload(done)
-        above = self.tree.path_of(self.tree.inode(done.parent))
+        try:
+            above = self.tree.path_of(self.tree.inode(done.parent))
+        except Refused:
+            return
         path = b"/".join((b"", above, done.name) if above else (b"", done.name))
-        self.events.publish(Kind.UPLOADED, path=path, uid=uid)
+        self.events.publish(Kind.UPLOADED, path=path, uid=done.uid)
 
     async def forget_upload(self, done: Finished) -> None:
         """The kernel knows nothing of the new name yet; who asks afterwards has to see it."""

@@ -114,7 +114,7 @@ class UploadDesk:
         if done.was_already:
             await self._filesystem.forget_upload(done)
         else:
-            await self._filesystem.tell_uploaded(done, uid)
+            await self._filesystem.tell_uploaded(done)
         return {"was_already": done.was_already}
 
     async def withdraw(self, arguments: UploadArguments, _uid: int) -> Record:

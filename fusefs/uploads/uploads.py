@@ -16,7 +16,7 @@ for again, and healed when it comes.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -66,12 +66,14 @@ class Answer(msgspec.Struct):
 
 
 class Finished(msgspec.Struct):
-    """An upload that has its name. `was_already`: another sender was faster."""
+    """An upload that has its name. `uid`: who gave it that. `was_already`: another sender was
+    faster."""
 
     parent: int
     staged: bytes
     name: bytes
     ino: int
+    uid: int
     was_already: bool = False
 
 
@@ -332,13 +334,12 @@ class Uploads:
             hasher.update(digest or b"")
         return self._store.blocks.name(hasher.digest())
 
-    async def finish_left(self) -> list[Finished]:
+    async def finish_left(self) -> AsyncIterator[Finished]:
         """Finish those whose senders have all ended, and that have all their blocks.
 
         Raises DiskFull, StoreError; those that are left then are finished at the next start.
         """
         left, self._left = self._left, {}
-        done = []
         for ino, place in left.items():
             one, inode = self._partials.get(ino), self._tree.inodes.find(ino)
             if one is None or one.upload is None or inode is None or ino in self._sending:
@@ -348,14 +349,14 @@ class Uploads:
             if not upload.root or await self._named_root(inode, upload.size) != upload.root:
                 continue
             try:
-                done.append(await self._finish(ino, upload.token, upload.root, place, caller))
+                done = await self._finish(ino, upload.token, upload.root, place, caller)
             except Refused as refusal:  # a directory has its name, say
                 log.warning("an upload cannot get its name", inode=ino, errno=refusal.errno)
             except (NoSuchUpload, ContentDiffers):  # somebody had to do with it meanwhile
                 continue
-        if done:
-            await self._files.sync()
-        return done
+            else:
+                await self._files.sync()
+                yield done
 
     def _rename(
         self, inode: Inode, upload: Upload, parent: int, staged: bytes, caller: Caller
@@ -369,7 +370,7 @@ class Uploads:
         self._tree.inodes.unpin(inode)
         self.after_rename()
         self._forget(inode.ino)
-        done = Finished(parent, staged, upload.name, inode.ino)
+        done = Finished(parent, staged, upload.name, inode.ino, caller.uid)
         self._finished[inode.ino] = upload, done
         if len(self._finished) > _REMEMBERED:
             self._finished.popitem(last=False)
@@ -394,7 +395,7 @@ class Uploads:
         self._delete(inode, *place)
         self._forget(ino)
         self.counts.aborted += 1
-        return Finished(*place, upload.name, ino)
+        return Finished(*place, upload.name, ino, inode.uid)
 
     def take_back(self, path: bytes, declared: Upload) -> Finished | None:
         """An upload was refused for want of room: the staging file is gone, unless somebody has
@@ -405,7 +406,7 @@ class Uploads:
         if inode.size or (one is not None and one.upload is not None):
             return None
         self._delete(inode, parent.ino, staged)
-        return Finished(parent.ino, staged, declared.name, inode.ino)
+        return Finished(parent.ino, staged, declared.name, inode.ino, inode.uid)
 
     def _delete(self, inode: Inode, parent_ino: int, staged: bytes) -> None:
         parent = self._tree.inode(parent_ino)

@@ -465,9 +465,17 @@ def test_a_start_does_not_finish_without_the_root(fs: InProcess, content: bytes)
 # -- senders that ended
 
 
-def finish_left(fs: InProcess) -> list[bytes]:
+def finish_left(fs: InProcess, names: list[bytes] | None = None) -> list[bytes]:
+    """The names that were given, put into `names` one by one."""
+    given = [] if names is None else names
+
+    async def finish() -> None:
+        async for done in fs.filesystem.uploads.finish_left():
+            given.append(done.name)
+
     fs.filesystem.uploads.tend()
-    return [one.name for one in trio.run(fs.filesystem.uploads.finish_left)]
+    trio.run(finish)
+    return given
 
 
 def test_what_has_all_its_blocks_is_finished_when_its_sender_has_ended(
@@ -534,6 +542,41 @@ def test_a_name_that_a_directory_has_is_not_taken_without_a_sender(
     other_pid.kill()
     assert finish_left(fs) == []
     assert fs.names(b"dir") == [b".file.part", NAME]
+
+
+def test_what_is_finished_is_told_though_the_next_cannot_be(
+    fs: InProcess, content: bytes, other_pid: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, name in ((STAGED, NAME), (b"dir/.more.part", b"more")):
+        sender = Sender(fs, content, pid=other_pid.pid)
+        sender.begin(path, name)
+        sender.send()
+    other_pid.kill()
+    flush_one = fs.files.flush_one
+
+    def refuse(ino: int) -> None:
+        if ino == sender.ino:
+            raise DiskFull("no room")
+        flush_one(ino)
+
+    monkeypatch.setattr(fs.files, "flush_one", refuse)
+    names: list[bytes] = []
+    with pytest.raises(DiskFull):
+        finish_left(fs, names)
+    assert names == [NAME]
+
+
+def test_a_copy_that_is_gone_again_can_be_told(fs: InProcess, content: bytes) -> None:
+    sender = Sender(fs, content)
+    sender.begin()
+    sender.send()
+    done = sender.finish()
+    fs.unlink(b"dir/file")
+    fs.rmdir(b"dir")
+    forgotten: list[int] = []
+    fs.filesystem.forget_file = lambda names, ino: forgotten.append(ino)
+    trio.run(fs.filesystem.tell_uploaded, done)
+    assert forgotten == [sender.ino]
 
 
 # -- several senders
