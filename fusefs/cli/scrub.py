@@ -45,8 +45,7 @@ def scrub(
     A mounted store does so by itself, slowly; see the mount options scrub_rate and scrub_every.
     Each bad block is healed from a remote of a mounted store, or recorded with the files that need
     it, until it is good again or gone. The exit code is 40 if there are records, also with --list.
-    Ctrl-C ends the waiting; a mount goes on by
-    itself, and any other store with the next scrub.
+    Ctrl-C ends the waiting; a mount goes on by itself, and any other store with the next scrub.
 
     \b
     Example:

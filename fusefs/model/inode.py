@@ -14,6 +14,9 @@ ROOT_INO = 1
 #: The root of the trash, shown as ``.trash``.
 TRASH_INO = 2
 
+#: The extended attribute of a directory that says what becomes of what is removed in it.
+TRASH_RULE = b"user.fusefs.trash"
+
 #: Some extended attribute exists; without it no lookup for one is needed.
 HAS_XATTR = 1
 #: A directory inside the trash. Names in it are changed by deletion and restore alone.

@@ -34,11 +34,10 @@ from fusefs.errors import (
     RemoteReadOnly,
     RemoteUnreachable,
 )
+from fusefs.model.inode import TRASH_RULE
 from fusefs.remotes.api import Buffer
 from fusefs.remotes.files import PARTIAL, PROBE, FileCapabilities, Seen
 
-#: The attribute of a fusefs that says what of a folder goes to the trash when it is removed.
-_TRASH_RULE = b"user.fusefs.trash"
 _KINDS: dict[int, type[RemoteError]] = {
     EACCES: RemoteDenied,
     EPERM: RemoteDenied,
@@ -257,7 +256,7 @@ def _make(folder: bytes) -> None:
     os.makedirs(folder, mode=0o777, exist_ok=True)
     if os.path.basename(folder) == PARTIAL:
         with suppress(OSError):  # another filesystem, without such attributes
-            os.setxattr(folder, _TRASH_RULE, b"skip")
+            os.setxattr(folder, TRASH_RULE, b"skip")
 
 
 def _write_all(descriptor: int, content: Buffer) -> None:

@@ -20,8 +20,9 @@ import msgspec
 
 from fusefs.base.units import parse_duration, parse_size, show_duration, show_size
 from fusefs.errors import BadPolicy
+from fusefs.model.inode import TRASH_RULE
 
-ATTRIBUTE = b"user.fusefs.trash"
+ATTRIBUTE = TRASH_RULE
 FOREVER = math.inf
 
 #: Seconds, or one of the words.
